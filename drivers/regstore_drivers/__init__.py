@@ -1,0 +1,1 @@
+"""Storage drivers of regstore: one small contract over file systems, S3 and memory."""

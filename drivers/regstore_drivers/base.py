@@ -1,0 +1,249 @@
+"""The contract of a storage driver: value types, the two interfaces, and the optional powers.
+
+A *key* is a relative path with `/` between its components, as in `docker/registry/v2/blobs/sha256/ab/...`.
+A *prefix* is the start of a key: empty for everything, else it ends with `/` when a directory is meant.
+All methods are synchronous and safe to call from several threads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, runtime_checkable
+
+READ_LIMIT_BYTES = 16 * 1024 * 1024
+"""The default limit of `read`: four times the largest manifest that a registry accepts."""
+
+Source = bytes | Callable[[], BinaryIO]
+"""What `write` stores: bytes, or a function that opens the stream anew for each attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored object, as a listing or `stat` shows it.
+
+    Attributes:
+        key: its key.
+        size: bytes.
+        mtime: seconds since the epoch (UTC) at which its content was last written; on S3 LastModified.
+        etag: the storage's entity tag without quotes, or None. On a file system None.
+        version: the storage's version id, or None.
+        ctime: seconds since the epoch at which the object last changed in any way, a rename included; where the
+            storage has no such time it equals `mtime`.
+    """
+
+    key: str
+    size: int
+    mtime: float
+    etag: str | None = None
+    version: str | None = None
+    ctime: float = 0.0
+
+    @property
+    def newest(self) -> float:
+        """The newer of the two times: the age of an object counts from here."""
+        return max(self.mtime, self.ctime)
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The outcome of deleting one key: `gone`, `absent` (it was not there) or `failed` with the reason."""
+
+    key: str
+    outcome: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartUpload:
+    """An upload to an object store that was begun and neither completed nor aborted.
+
+    `initiated` is in seconds since the epoch; `size` the bytes of its parts, or None when not asked for.
+    """
+
+    key: str
+    upload_id: str
+    initiated: float
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Size and free space of the storage below the root, in bytes and inodes; None where it has no such limit."""
+
+    total_bytes: int | None
+    free_bytes: int | None
+    total_inodes: int | None
+    free_inodes: int | None
+
+
+class ReadDriver(ABC):
+    """The reading half of a driver: what marking, checking and reporting may hold."""
+
+    scheme: str
+    """The URL scheme, such as `file` or `s3`."""
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """The root as a URL without credentials, for messages, plans and logs."""
+
+    @abstractmethod
+    def stat(self, key: str) -> Entry:
+        """Describe one object.
+
+        Raises:
+            NotFound: there is no such object; a directory is not an object.
+            InvalidKey, DriverError: see the classes.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
+        """Yield every object whose key starts with `prefix` and sorts after `start_after`.
+
+        Lazy, in byte order of the full key (so that a directory sorts as `name/`), each key once, no request per
+        key. A prefix under which nothing is stored yields nothing. A failure raises; a listing never just ends.
+        An object that vanishes during the walk may be left out.
+        """
+
+    @abstractmethod
+    def list_dir(self, prefix: str) -> Iterator[str]:
+        """Yield the names one level below `prefix` (which is empty or ends with `/`), in byte order, without stat.
+
+        A name that is a directory ends with `/`; a name that is both an object and a directory comes twice.
+        """
+
+    @abstractmethod
+    def read(self, key: str, limit: int = READ_LIMIT_BYTES) -> bytes:
+        """Return a whole small object.
+
+        Raises:
+            NotFound: there is no such object.
+            TooLarge: it has more than `limit` bytes; never a truncation.
+        """
+
+    @abstractmethod
+    def open(self, key: str, offset: int = 0, length: int | None = None) -> BinaryIO:
+        """Open a stream over `length` bytes from `offset` (None: to the end).
+
+        Its reads raise ShortRead when the storage ends before the promised size. The caller closes it.
+
+        Raises:
+            NotFound: there is no such object.
+            DriverError: the range does not lie inside the object.
+        """
+
+    def close(self) -> None:
+        """Free connections. Using the driver afterwards is an error of the caller."""
+        return
+
+
+class Driver(ReadDriver):
+    """A whole driver."""
+
+    @abstractmethod
+    def write(
+        self,
+        key: str,
+        source: Source,
+        size: int,
+        digest: str | None = None,
+        *,
+        if_absent: bool = False,
+    ) -> Entry:
+        """Store an object: all of it, durable when this returns, or nothing.
+
+        The bytes are counted and, when `digest` (`sha256:<hex>`, any algorithm of hashlib) is given, hashed while they
+        stream; a mismatch leaves the former object, or none.
+
+        Raises:
+            AlreadyExists: `if_absent` and the key exists.
+            DigestMismatch: other bytes than promised came.
+        """
+
+    @abstractmethod
+    def copy(self, src: str, dst: str) -> Entry:
+        """Copy inside the store, with the object's own attributes (owner, mode and times; metadata, storage class).
+
+        An existing `dst` is replaced. Durable when this returns.
+
+        Raises:
+            NotFound: there is no `src`.
+        """
+
+    @abstractmethod
+    def move(self, src: str, dst: str) -> None:
+        """Rename without overwriting: rename on a file system; copy, verify, delete on an object store.
+
+        Raises:
+            NotFound: there is no `src`.
+            AlreadyExists: there is a `dst`.
+        """
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str]) -> Iterator[Deleted]:
+        """Delete objects, in batches where the store can, never a directory, and yield one outcome per key.
+
+        The iterator must be consumed for the work to be done. A key that cannot be deleted is an outcome, not an error; a
+        storage that cannot be reached at all raises.
+        """
+
+
+@runtime_checkable
+class HasLocalPath(Protocol):
+    """The objects are plain files."""
+
+    def local_path(self, key: str) -> str:
+        """Return the absolute path of a key (or prefix)."""
+
+
+@runtime_checkable
+class HasCapacity(Protocol):
+    """The storage knows its size."""
+
+    def capacity(self) -> Capacity:
+        """Return size and free space."""
+
+
+@runtime_checkable
+class HasClock(Protocol):
+    """The storage tells its own time without being written to."""
+
+    def now(self) -> float:
+        """Return the storage's time in seconds since the epoch (the Date of an answer)."""
+
+
+@runtime_checkable
+class HasMultipart(Protocol):
+    """The storage keeps incomplete multipart uploads."""
+
+    def list_multipart(self, prefix: str) -> Iterator[MultipartUpload]:
+        """Yield the incomplete uploads of keys that start with `prefix`."""
+
+    def abort_multipart(self, upload: MultipartUpload) -> bool:
+        """Abort one; False when it was gone already."""
+
+
+@runtime_checkable
+class HasVersions(Protocol):
+    """The storage may keep former versions of what is deleted."""
+
+    def is_versioned(self) -> bool:
+        """Tell whether deleting leaves a version behind."""
+
+
+@runtime_checkable
+class HasStoredChecksum(Protocol):
+    """The storage keeps a checksum of the whole object that it computed or verified itself."""
+
+    def stored_checksum(self, key: str) -> str | None:
+        """Return `sha256:<hex>` of the full object, or None when the storage has none."""
+
+
+@runtime_checkable
+class HasDirectories(Protocol):
+    """The storage has real directories, which stay when they are empty."""
+
+    def remove_empty_directory(self, prefix: str) -> bool:
+        """Remove one directory if it is empty; False when it is not empty or not there."""

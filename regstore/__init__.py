@@ -1,0 +1,1 @@
+"""The storage toolkit for the data volume of a Docker/OCI registry."""
