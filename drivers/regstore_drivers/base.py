@@ -48,11 +48,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The outcome of deleting one key: `gone`, `absent` (it was not there) or `failed` with the reason."""
+    """The outcome of deleting one key: `gone`, `absent` (it was not there) or `failed` with the reason.
+
+    `retryable` says of a failure that the same call may succeed in a moment.
+    """
 
     key: str
     outcome: str
     reason: str = ""
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,277 @@
+"""The S3 driver: the contract of `regstore_drivers.base`, in requests."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError  # noqa: TID251
+
+from regstore_drivers.base import Deleted, Driver, Entry, MultipartUpload, Source
+from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey
+from regstore_drivers.s3.copying import Copy
+from regstore_drivers.s3.errors import answer_of, translated
+from regstore_drivers.s3.options import DEFAULT_JOBS, S3Options, parse_url
+from regstore_drivers.s3.reader import S3Reader, entry_of
+from regstore_drivers.s3.upload import MULTIPART_THRESHOLD_BYTES, PART_MIN_BYTES, Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mypy_boto3_s3.type_defs import ErrorTypeDef
+
+DELETE_BATCH_KEYS = 1000
+
+# What XML cannot carry: one such key would spoil the request for all others of its batch.
+_NOT_IN_XML = re.compile(r"[\x01-\x1f\x7f\ufffe\uffff]")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+def from_url(
+    url: str,
+    *,
+    access_key: str | None = None,
+    secret_key: str | None = None,
+    session_token: str | None = None,
+    jobs: int = DEFAULT_JOBS,
+) -> S3Driver:
+    """Open `s3://bucket/prefix?endpoint=...&region=...`; see S3Options for the parameters.
+
+    Raises:
+        ValueError: it is not such a URL, has an unknown parameter, or has credentials in it.
+    """
+    return S3Driver(
+        parse_url(url, access_key=access_key, secret_key=secret_key, session_token=session_token, jobs=jobs)
+    )
+
+
+class S3Driver(S3Reader, Driver):
+    """Objects in a bucket below a prefix; see S3Reader for what listings promise.
+
+    A write holds in memory at most `multipart_threshold` bytes, or one part.
+
+    Args:
+        options: which bucket, and how objects are written.
+        multipart_threshold: larger objects are written in parts.
+        part_min: the size of the parts, as long as 10,000 of them are enough.
+    """
+
+    def __init__(
+        self,
+        options: S3Options,
+        *,
+        multipart_threshold: int = MULTIPART_THRESHOLD_BYTES,
+        part_min: int = PART_MIN_BYTES,
+    ) -> None:
+        super().__init__(options)
+        self._threshold = multipart_threshold
+        self._part_min = part_min
+
+    @property
+    def has_conditional_writes(self) -> bool | None:
+        """Whether `write(if_absent=True)` is atomic on this server; None as long as nothing has shown it."""
+        return self._connection.has_conditions
+
+    def probe_conditional_writes(self, directory: str = "") -> bool:
+        """Find out whether `write(if_absent=True)` is atomic, with an object that is written for it and deleted again.
+
+        Args:
+            directory: where the object may lie: empty, or a prefix that ends with a slash.
+
+        Raises:
+            DriverError: the storage failed, or nothing may be written there.
+        """
+        key = f"{directory}regstore-probe-{secrets.token_hex(8)}"
+        full = self._full("write", key)
+        with translated("write", key, self._location):
+            upload = Upload(self._connection, full, self._maker("write", key))
+            upload.put(b"probe", 5, None, if_absent=False)
+            try:
+                upload.put(b"probe", 5, None, if_absent=True)
+            except AlreadyExists:
+                return True
+            else:
+                self._connection.has_conditions = False
+                return False
+            finally:
+                self._connection.client.delete_object(Bucket=self._bucket, Key=full)
+
+    def write(
+        self,
+        key: str,
+        source: Source,
+        size: int,
+        digest: str | None = None,
+        *,
+        if_absent: bool = False,
+    ) -> Entry:
+        """Store an object with one request, or in parts when it is larger than the threshold.
+
+        With `if_absent` the key is looked up first. On a server that knows conditional writes the write itself is
+        conditional too, so that of two writers at the same time one gets AlreadyExists; on another both may succeed
+        (see `probe_conditional_writes`).
+
+        Raises:
+            AlreadyExists: `if_absent` and the key exists.
+            DigestMismatch: other bytes than promised came; nothing was stored.
+        """
+        full = self._full("write", key)
+        if if_absent and self._exists("write", key):
+            raise self._error("write", key, AlreadyExists, "it exists already")
+        upload = Upload(self._connection, full, self._maker("write", key))
+        with translated("write", key, self._location):
+            if size <= self._threshold:
+                upload.put(source, size, digest, if_absent=if_absent)
+            else:
+                upload.put_parts(source, size, digest, if_absent=if_absent, part_min=self._part_min)
+        return entry_of(key, self._head("write", key))
+
+    def copy(self, src: str, dst: str) -> Entry:
+        """Copy on the server, in parts above 1 GiB, with metadata, content type, storage class and encryption.
+
+        The encryption and the ACL of the options win over the object's own; an ACL is never copied.
+
+        Raises:
+            NotFound: there is no `src`.
+            Unavailable: `src` was replaced meanwhile, or the storage is busy.
+        """
+        self._full("copy", dst)
+        return entry_of(dst, self._copy("copy", src, dst, self._head("copy", src)))
+
+    def move(self, src: str, dst: str) -> None:
+        """Copy, compare size and (where both are an MD5) entity tag, and delete `src`.
+
+        Not atomic: a `dst` that comes into being after it was looked up is replaced, and after a failure both may be
+        there.
+
+        Raises:
+            NotFound: there is no `src`.
+            AlreadyExists: there is a `dst`.
+            DriverError: the copy is not like the original, which stays.
+        """
+        full = self._full("move", src)
+        head = self._head("move", src)
+        if self._exists("move", dst):
+            raise self._error("move", dst, AlreadyExists, "it exists already")
+        copied = self._copy("move", src, dst, head)
+        if _has_md5(head) and _has_md5(copied) and head["ETag"] != copied["ETag"]:
+            raise self._error("move", src, DriverError, f"its copy {dst!r} has another entity tag")
+        with translated("move", src, self._location):
+            self._connection.client.delete_object(Bucket=self._bucket, Key=full)
+
+    def delete(self, keys: Iterable[str]) -> Iterator[Deleted]:
+        """Delete with one request per 1,000 keys.
+
+        S3 does not tell whether a key was there: one that was not is `gone` too, except on servers that say so.
+
+        Raises:
+            DriverError: the storage refused or failed a whole request.
+        """
+        iterator = iter(keys)
+        while batch := list(islice(iterator, DELETE_BATCH_KEYS)):
+            yield from self._delete_batch(batch)
+
+    def list_multipart(self, prefix: str) -> Iterator[MultipartUpload]:
+        """Yield the incomplete uploads of keys that start with `prefix`; their size is not asked for.
+
+        MinIO finds an upload only by its whole key, not by the start of it.
+
+        Raises:
+            DriverError: the listing failed, or contradicts itself.
+        """
+        self._check_prefix("list_multipart", prefix)
+        return self._list_multipart(prefix)
+
+    def abort_multipart(self, upload: MultipartUpload) -> bool:
+        """Abort an incomplete upload; False when it was gone already.
+
+        Raises:
+            DriverError: it could not be aborted.
+        """
+        where: Any = {"Bucket": self._bucket, "Key": self._root + upload.key, "UploadId": upload.upload_id}
+        client = self._connection.client
+        with translated("abort_multipart", upload.key, self._location):
+            try:
+                # Some servers (SeaweedFS) say yes to the abortion of an upload that is not there.
+                client.list_parts(**where, MaxParts=1)
+                client.abort_multipart_upload(**where)
+            except ClientError as error:
+                if answer_of(error).code == "NoSuchUpload":
+                    return False
+                raise
+        return True
+
+    def _copy(self, operation: str, src: str, dst: str, head: dict[str, Any]) -> dict[str, Any]:
+        """Copy, and return what HEAD tells of the copy."""
+        source, destination = self._full(operation, src), self._full(operation, dst)
+        with translated(operation, src, self._location):
+            Copy(self._connection, source, destination, head, self._maker(operation, src)).run()
+        copied = self._head(operation, dst)
+        if copied["ContentLength"] != head["ContentLength"]:
+            reason = f"its copy {dst!r} has {copied['ContentLength']} of its {head['ContentLength']} bytes"
+            raise self._error(operation, src, DriverError, reason)
+        return copied
+
+    def _delete_batch(self, batch: list[str]) -> Iterator[Deleted]:
+        outcomes: dict[str, Deleted] = {}
+        together: dict[str, str] = {}
+        for key in batch:
+            try:
+                full = self._full("delete", key)
+            except InvalidKey as error:
+                outcomes[key] = Deleted(key, "failed", error.reason)
+                continue
+            if _NOT_IN_XML.search(key):
+                with translated("delete", key, self._location):
+                    self._connection.client.delete_object(Bucket=self._bucket, Key=full)
+                outcomes[key] = Deleted(key, "gone")
+            else:
+                together[key] = full
+        if together:
+            objects: Any = [{"Key": full} for full in together.values()]
+            with translated("delete", batch[0], self._location):
+                answer = self._connection.client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": objects, "Quiet": False}
+                )
+            gone = {item.get("Key") for item in answer.get("Deleted", ())}
+            errors = {item.get("Key"): item for item in answer.get("Errors", ())}
+            for key, full in together.items():
+                outcomes[key] = _outcome(key, full in gone, errors.get(full))
+        for key in batch:
+            yield outcomes[key]
+
+    def _list_multipart(self, prefix: str) -> Iterator[MultipartUpload]:
+        client: Any = self._connection.client
+        marker: dict[str, str] = {}
+        while True:
+            with translated("list_multipart", prefix, self._location):
+                page = client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._root + prefix, **marker)
+            for item in page.get("Uploads", ()):
+                if item["Key"].startswith(self._root + prefix):
+                    key = item["Key"][len(self._root) :]
+                    yield MultipartUpload(key, item["UploadId"], item["Initiated"].timestamp())
+            if not page.get("IsTruncated", False):
+                return
+            former = marker
+            marker = {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}
+            if not marker["KeyMarker"] or marker == former:
+                reason = "there are more uploads, but the server does not say how to go on"
+                raise self._error("list_multipart", prefix, DriverError, reason)
+
+
+def _outcome(key: str, gone: bool, error: ErrorTypeDef | None) -> Deleted:
+    if error is not None:
+        if error.get("Code") == "NoSuchKey":
+            return Deleted(key, "absent")
+        return Deleted(key, "failed", f"{error.get('Code', 'no code')}: {error.get('Message', '')}")
+    if gone:
+        return Deleted(key, "gone")
+    return Deleted(key, "failed", "the storage did not say what became of it")
+
+
+def _has_md5(head: dict[str, Any]) -> bool:
+    """Tell whether the entity tag is the MD5 of the content: not with parts, and not with a KMS key."""
+    is_kms = head.get("ServerSideEncryption", "").startswith("aws:kms")
+    return not is_kms and _MD5.fullmatch(head.get("ETag", "").strip('"')) is not None

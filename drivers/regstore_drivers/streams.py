@@ -1,0 +1,46 @@
+"""The base of the raw streams that drivers and wrappers return from `open`."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_READALL_PIECE_BYTES = 1024 * 1024
+
+
+class PieceStream(io.RawIOBase):
+    """A readable raw stream made of one method, `read_piece`."""
+
+    def read_piece(self, size: int) -> bytes:
+        """Return 1 to `size` bytes, or none at the end.
+
+        Raises:
+            DriverError: the storage failed; ShortRead when it ended too early.
+        """
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes; all that is left when it is negative or None."""
+        if self.closed:
+            raise ValueError("read of a closed stream")
+        if size is None or size < 0:
+            return self.readall()
+        return self.read_piece(size) if size else b""
+
+    def readall(self) -> bytes:
+        """Return all that is left."""
+        return b"".join(iter(lambda: self.read(_READALL_PIECE_BYTES), b""))
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer as far as one piece goes, and return how many bytes came."""
+        view = memoryview(buffer).cast("B")
+        piece = self.read(len(view))
+        view[: len(piece)] = piece
+        return len(piece)

@@ -1,0 +1,132 @@
+"""The entry point: global options, signals, and the mapping of errors to messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from regstore._version import __version__
+from regstore.errors import RegstoreError
+from regstore.work import Cancel
+from regstore_drivers.errors import DriverError, PermissionDenied, Unreachable
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_COMMANDS = {"gc": ("regstore.cli.gc", "Collect garbage, never a live image.")}
+
+EXIT_STATUS = """\b
+EXIT STATUS
+  0  done and clean
+  1  done, with findings of severity warning or worse, or failed items
+  2  usage or configuration: no such path, no registry there
+  3  refused by a safety guard, nothing changed
+  4  storage or tool failure: stopped, nothing destroyed after it
+  5  another run holds the lock
+  130, 143  interrupted: the journal is flushed, run again to go on"""
+
+
+@dataclass(slots=True)
+class Session:
+    """What every command is given."""
+
+    debug: bool = False
+    cancel: Cancel = field(default_factory=Cancel)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used: `--version` must not wait for boto3."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{cmd_name} is no command")
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
+@click.version_option(__version__, prog_name="regstore")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """The storage toolkit for the data volume of a Docker/OCI registry.
+
+    It works on the tree docker/registry/v2 itself, in a directory or in an S3 bucket.
+
+    \b
+    EXAMPLES
+      regstore gc plan /var/lib/registry
+      regstore gc run --offline /var/lib/registry
+      regstore gc run --registry-url http://127.0.0.1:5000 s3://bucket/prefix
+    """
+    context.obj.debug = debug
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    session = Session()
+    _handle_signals(session.cancel)
+    try:
+        code = cli.main(obj=session, standalone_mode=False, auto_envvar_prefix="REGSTORE")
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output went away; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except RegstoreError as error:
+        code = error.exit_code
+        _show_error(str(error), error.hint, error.code, session)
+    except DriverError as error:
+        code = 4
+        _show_error(str(error), _hint_of(error), "storage-failed", session)
+    except OSError as error:
+        code = 4
+        _show_error(str(error), "", "storage-failed", session)
+    sys.exit(code or 0)
+
+
+def _show_error(message: str, hint: str, slug: str, session: Session) -> None:
+    if session.debug:
+        traceback.print_exc()
+    click.echo(f"regstore: {message} [{slug}]", err=True)
+    if hint:
+        click.echo(f"  -> {hint}", err=True)
+
+
+def _hint_of(error: DriverError) -> str:
+    if isinstance(error, PermissionDenied):
+        return "run as the registry's user or as root; on S3 check credentials and the bucket's policy"
+    if isinstance(error, Unreachable):
+        return "check the endpoint, the bucket's name and the network"
+    return "nothing was removed after this error; see the system log for the disk, then run again"
+
+
+def _handle_signals(cancel: Cancel) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
+        if cancel.is_requested:
+            os._exit(128 + number)
+        cancel.request(128 + number)
+        click.echo("\nregstore: stopping after this item; once more to stop at once", err=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handle)

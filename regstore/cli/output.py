@@ -1,0 +1,94 @@
+"""How results are shown: tables for people, one JSON document for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from regstore._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regstore.findings import Finding
+
+SCHEMA_VERSION = 1
+_SHOWN_FINDINGS = 20
+_COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
+
+
+def human_bytes(count: int) -> str:
+    """Return bytes with a binary unit, three digits or so."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1024 or unit == "TiB":
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
+def human_time(seconds: float) -> str:
+    """Return a time in the local zone, to the minute."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+
+
+def plain(text: str) -> str:
+    """Return the text with control characters escaped: names on a volume may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape", "surrogateescape").decode() for c in text
+    )
+
+
+def render_table(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
+    """Align columns; those whose cells are all numbers or sizes, after a heading, to the right."""
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    right = [i > 0 and all(row[i][:1].isdigit() or row[i] in ("", "-") for row in rows[1:]) for i in range(len(widths))]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines)
+
+
+def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
+    """Print findings, the worst first, not more than a screen of them."""
+    if not findings:
+        return
+    click.echo(f"\nfindings: {len(findings)}", err=err)
+    for finding in sorted(findings, key=lambda finding: -finding.severity)[:_SHOWN_FINDINGS]:
+        severity = click.style(finding.severity.word, fg=_COLOURS.get(finding.severity.word))
+        click.echo(f"  {severity} {finding.id}: {plain(finding.subject)}", err=err)
+        click.echo(f"    {plain(finding.detail)}", err=err)
+        if finding.repair:
+            click.echo(f"    -> {finding.repair}", err=err)
+    if len(findings) > _SHOWN_FINDINGS:
+        click.echo(f"  ... and {len(findings) - _SHOWN_FINDINGS} more: see --json", err=err)
+
+
+def show_json(
+    command: str, location: str, started: float, exit_code: int, findings: Sequence[Finding], **fields: Any
+) -> None:
+    """Print the one JSON document of a command."""
+    now = datetime.now(UTC)
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "tool_version": __version__,
+        "command": command,
+        "location": location,
+        "started_at": datetime.fromtimestamp(started, UTC).isoformat(),
+        "duration_seconds": round(now.timestamp() - started, 3),
+        "exit_code": exit_code,
+        **fields,
+        "findings": [finding.to_json() for finding in findings],
+    }
+    json.dump(document, sys.stdout, indent=2)
+    sys.stdout.write("\n")

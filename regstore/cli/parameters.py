@@ -1,0 +1,68 @@
+"""Option types: durations, sizes, limits."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SIZE_UNITS: dict[str, int] = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgtp", start=1):
+    _SIZE_UNITS |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
+
+
+class Duration(click.ParamType[float]):
+    """A duration such as 90m, 24h, 7d or 0s; seconds as float."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = re.fullmatch(r"([0-9]+)([smhdw])", value)
+        if match is None:
+            self.fail(f"{value!r} is not a duration: write it as 90m, 24h or 7d (units s, m, h, d, w)", param, ctx)
+        return float(int(match[1]) * _UNITS[match[2]])
+
+
+def parse_size(text: str) -> int:
+    """Parse bytes such as 500, 10MiB or 5G (1024) or 5GB (1000).
+
+    Raises:
+        ValueError: it is no size.
+    """
+    match = re.fullmatch(r"([0-9]+)([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in _SIZE_UNITS:
+        raise ValueError(f"{text!r} is not a size: write it as 500MiB or 5GiB")
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+class DeleteLimit(click.ParamType[tuple[float | None, int | None]]):
+    """`50%`, a size, or `none`; as (percent or None, bytes or None)."""
+
+    name = "limit"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float | None, int | None]:
+        """Parse."""
+        if isinstance(value, tuple):
+            return value
+        if value == "none":
+            return None, None
+        if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", value):
+            percent = float(match[1])
+            if percent > 100:
+                self.fail(f"{value!r} is more than everything", param, ctx)
+            return percent, None
+        try:
+            return None, parse_size(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a limit: write it as 50%, 20GiB or none", param, ctx)
+
+
+DURATION = Duration()
+DELETE_LIMIT = DeleteLimit()

@@ -1,0 +1,77 @@
+"""Progress: a bar per phase on a terminal, one line a minute otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+_LINE_SECONDS = 60.0
+
+
+class BarProgress:
+    """Bars on stderr."""
+
+    def __init__(self) -> None:
+        self._bar: object | None = None
+
+    def start(self, phase: str, total: int | None = None) -> None:
+        """Begin a bar."""
+        from tqdm import tqdm
+
+        self.finish()
+        self._bar = tqdm(total=total, desc=phase, unit="", unit_scale=True, mininterval=0.2, leave=False, file=sys.stderr)
+
+    def advance(self, count: int = 1) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(count)  # type: ignore[attr-defined]
+
+    def finish(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()  # type: ignore[attr-defined]
+            self._bar = None
+
+
+class LineProgress:
+    """A line a minute on stderr."""
+
+    def __init__(self) -> None:
+        self._phase, self._done = "", 0
+        self._total: int | None = None
+        self._began = self._last = time.monotonic()
+
+    def start(self, phase: str, total: int | None = None) -> None:
+        """Begin counting."""
+        self._phase, self._total, self._done = phase, total, 0
+        self._began = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        """Count, and say so once a minute."""
+        self._done += count
+        now = time.monotonic()
+        if now - self._last >= _LINE_SECONDS:
+            self._last = now
+            rate = self._done / (now - self._began)
+            of = f" of {self._total}" if self._total else ""
+            left = f", {(self._total - self._done) / rate / 60:.0f} min left" if self._total and rate else ""
+            click.echo(f"{self._phase}: {self._done}{of}, {rate:.0f}/s{left}", err=True)
+
+    def finish(self) -> None:
+        """Say nothing."""
+
+
+class QuietProgress(LineProgress):
+    """Says nothing at all."""
+
+    def advance(self, count: int = 1) -> None:
+        """Do nothing."""
+
+
+def choose_progress(*, quiet: bool) -> BarProgress | LineProgress:
+    """Return what suits stderr."""
+    if quiet:
+        return QuietProgress()
+    return BarProgress() if sys.stderr.isatty() else LineProgress()

@@ -1,0 +1,54 @@
+"""Findings: what is not as it should be, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Severity(IntEnum):
+    """How bad it is. Warning or worse makes a command end with 1."""
+
+    INFO = 0
+    WARNING = 1
+    ERROR = 2
+    CRITICAL = 3
+
+    @property
+    def word(self) -> str:
+        """The word of JSON documents and tables."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+        id: a stable slug from a catalogue such as `regstore.gc.catalogue`.
+        severity: how bad.
+        subject: the key, digest or `repository:tag` concerned.
+        detail: what was seen.
+        repair: what the operator can do.
+    """
+
+    id: str
+    severity: Severity
+    subject: str
+    detail: str
+    repair: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return the JSON form."""
+        return {
+            "id": self.id,
+            "severity": self.severity.word,
+            "subject": self.subject,
+            "detail": self.detail,
+            "repair": self.repair,
+        }
+
+
+def is_clean(findings: list[Finding], threshold: Severity = Severity.WARNING) -> bool:
+    """Tell whether no finding is of the threshold's severity or worse."""
+    return all(finding.severity < threshold for finding in findings)

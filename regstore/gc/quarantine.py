@@ -1,0 +1,195 @@
+"""Moving objects into the quarantine and back."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from regstore import layout
+from regstore.digest import Digest, split_digest
+from regstore.gc.actions import Action, Kind, Verb
+from regstore.gc.journal import Entry, Ledger, entry_of
+from regstore.registry.scan import expected_link
+from regstore.work import map_bounded
+from regstore_drivers.base import HasDirectories, HasMultipart, MultipartUpload
+from regstore_drivers.errors import AlreadyExists, NotFound, PermissionDenied
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regstore.gc.replicas import Replicas
+    from regstore_drivers.base import Driver
+
+_PIECE_BYTES = 1024 * 1024
+
+
+class Outcome(NamedTuple):
+    """What became of one step: done or not (it was gone already), the bytes that the storage got back, why it failed."""
+
+    is_done: bool
+    freed_bytes: int = 0
+    failure: str = ""
+
+
+class Remover:
+    """Takes removals in batches: first the ledger, then the effect.
+
+    Args:
+        driver: the registry's.
+        ledger: the run's.
+        replicas: through which layer links are removed, when any are used.
+        jobs: how many objects are moved at once.
+        prunes: whether directories that become empty go too (never beside a running registry).
+    """
+
+    def __init__(self, driver: Driver, ledger: Ledger, replicas: Replicas, *, jobs: int, prunes: bool) -> None:
+        self._driver = driver
+        self._ledger = ledger
+        self._replicas = replicas
+        self._jobs = jobs
+        self._prunes = prunes and isinstance(driver, HasDirectories)
+
+    def remove(self, batch: list[Action], now: float) -> Iterator[tuple[Action, Outcome]]:
+        """Take some steps and yield the outcome of each.
+
+        Raises:
+            DriverError: the storage failed; the steps that were taken are in the ledger.
+        """
+        work = [(action, self._objects(action)) for action in batch]
+        self._ledger.write(self._entries(work, now))
+        outcomes = map_bounded(lambda item: self._take(*item), work, self._jobs)
+        for (action, _), outcome in zip(work, outcomes, strict=True):
+            yield action, outcome
+
+    def _objects(self, action: Action) -> list[str]:
+        if action.kind is Kind.UPLOAD:
+            return [entry.key for entry in self._driver.list(f"{action.key}/")]
+        return [] if action.kind is Kind.REPOSITORY else [action.key]
+
+    def _entries(self, work: list[tuple[Action, list[str]]], now: float) -> Iterator[Entry]:
+        for action, keys in work:
+            for key in keys:
+                keeps = action.verb is Verb.REMOVE and action.kind is not Kind.MULTIPART
+                yield entry_of(action, key, self._ledger.quarantine_key(key) if keeps else "", now)
+
+    def _take(self, action: Action, keys: list[str]) -> Outcome:
+        if action.verb is Verb.CONDEMN:
+            return Outcome(is_done=True)
+        try:
+            if action.kind is Kind.MULTIPART:
+                return self._abort(action)
+            if action.kind is Kind.REPOSITORY:
+                return Outcome(is_done=remove_empty_tree(self._driver, f"{action.key}/"))
+            done = [self._move(action, key) for key in keys]
+        except (PermissionDenied, AlreadyExists) as error:
+            return Outcome(is_done=False, failure=str(error))
+        return Outcome(any(done))
+
+    def _abort(self, action: Action) -> Outcome:
+        if not isinstance(self._driver, HasMultipart):
+            return Outcome(is_done=False)
+        key, _, upload_id = action.name.partition(" ")
+        is_done = self._driver.abort_multipart(MultipartUpload(key, upload_id, 0.0))
+        return Outcome(is_done, action.size if is_done else 0)
+
+    def _move(self, action: Action, key: str) -> bool:
+        to = self._ledger.quarantine_key(key)
+        try:
+            if action.kind is Kind.LAYER_LINK and self._replicas.are_used and action.digest is not None:
+                self._driver.copy(key, to)
+                self._replicas.delete_layer(action.repository, action.digest)
+                # A replica that does not know the blob, since its data are gone, leaves the link.
+                for deleted in self._driver.delete([key]):
+                    if deleted.outcome == "failed":
+                        raise PermissionDenied(deleted.reason, operation="delete", key=key)
+            else:
+                self._driver.move(key, to)
+        except NotFound:
+            return False
+        if self._prunes:
+            prune(self._driver, key)
+        return True
+
+
+def prune(driver: Driver, key: str) -> None:
+    """Remove the directories above a removed object that became empty, up to those that the registry expects."""
+    spec = layout.parse_key(key)
+    of = spec.of if isinstance(spec, layout.Leftover) else spec
+    levels = {
+        layout.BlobData: 2,
+        layout.LayerLink: 1,
+        layout.RevisionLink: 1,
+        layout.TagLink: 2,
+        layout.TagIndexLink: 4,
+    }
+    depth = levels.get(type(of), 1)
+    if isinstance(of, layout.UploadFile):
+        depth = 1 + of.name.count("/")
+    if not isinstance(driver, HasDirectories):
+        return
+    for _ in range(depth):
+        key = key.rpartition("/")[0]
+        if not driver.remove_empty_directory(f"{key}/"):
+            return
+
+
+def remove_empty_tree(driver: Driver, prefix: str) -> bool:
+    """Remove a repository's own empty directories, never a file, never a nested repository; say whether all went."""
+    if not isinstance(driver, HasDirectories):
+        return False
+    for name in list(driver.list_dir(prefix)):
+        if name in ("_layers/", "_manifests/", "_uploads/") and not _remove_empty_below(driver, f"{prefix}{name}"):
+            return False
+    while prefix != layout.REPOSITORIES and driver.remove_empty_directory(prefix):
+        prefix = prefix.rstrip("/").rpartition("/")[0] + "/"
+    return True
+
+
+def _remove_empty_below(driver: Driver, prefix: str) -> bool:
+    for name in list(driver.list_dir(prefix)):
+        if not name.endswith("/") or not _remove_empty_below(driver, f"{prefix}{name}"):
+            return False
+    return isinstance(driver, HasDirectories) and driver.remove_empty_directory(prefix)
+
+
+def put_back(driver: Driver, source: str, key: str, digest: Digest | None, kind: Kind) -> bool:
+    """Put one object back; say whether that was done. What lies there already wins if it is right.
+
+    Args:
+        source: the quarantine's key.
+        key: the original key.
+        digest: what the object is named by, where it is.
+        kind: a blob that lies there is right when it hashes to its name, anything else as it is.
+    """
+    try:
+        driver.move(source, key)
+    except NotFound:
+        return _write_link_anew(driver, key, digest, kind)
+    except AlreadyExists:
+        if kind is not Kind.BLOB or digest is None or hash_blob(driver, key, digest):
+            return False
+        driver.move(key, f"{source}.replaced")
+        driver.move(source, key)
+    return True
+
+
+def _write_link_anew(driver: Driver, key: str, digest: Digest | None, kind: Kind) -> bool:
+    """The quarantine lost a link; its content is known from its path, if it is one whose path says it."""
+    if kind not in (Kind.LAYER_LINK, Kind.REVISION_LINK) or digest is None or len(digest) != 32:
+        return False
+    content = expected_link(digest)
+    try:
+        driver.write(key, content, len(content), if_absent=True)
+    except AlreadyExists:
+        return False
+    return True
+
+
+def hash_blob(driver: Driver, key: str, digest: Digest) -> bool:
+    """Tell whether the object hashes to the digest, reading it all."""
+    algorithm, digits = split_digest(digest)
+    hasher = hashlib.new(algorithm)
+    with driver.open(key) as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            hasher.update(piece)
+    return hasher.hexdigest() == digits

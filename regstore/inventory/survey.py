@@ -1,0 +1,96 @@
+"""One pass over all repositories of a volume: scan, mark, look twice at what may be a write in flight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regstore.inventory.manifests import ManifestReader
+from regstore.inventory.mark import Marks, mark_repository
+from regstore.state import NO_GOOD_LINKS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from regstore.inventory.mark import Policy
+    from regstore.registry.scan import Repository, Volume
+    from regstore.state import State
+    from regstore.work import Cancel, Progress
+
+SECOND_LOOKS_SECONDS = (0.15, 0.35, 0.7)
+"""Pauses before a damaged repository is read again: over a second in all, longer than a link is half-written."""
+
+
+class Survey:
+    """Scans and marks repositories.
+
+    A repository with damage is put aside and read again, whole, after the others and after pauses that last over a second
+    in all: a registry of the 2.x line truncates a link before it writes it, writes a tag's index before its current
+    link, and removes a tag file by file.
+
+    Args:
+        volume: what is read.
+        state: what is remembered of it.
+        policy_of: the marking policy for a repository.
+        cancel: asked between repositories, and waited with.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        state: State,
+        policy_of: Callable[[Repository], Policy],
+        manifests: ManifestReader,
+        cancel: Cancel,
+    ) -> None:
+        self._volume = volume
+        self._state = state
+        self._policy_of = policy_of
+        self._manifests = manifests
+        self._cancel = cancel
+
+    def iter_repositories(self, progress: Progress) -> Iterator[tuple[Repository, Marks]]:
+        """Yield every repository once with its marks.
+
+        The names are listed again at the end: what appeared meanwhile is scanned too.
+        """
+        names = self._volume.list_repositories()
+        seen: set[str] = set()
+        damaged: list[str] = []
+        progress.start("repositories", len(names))
+        while names:
+            for name in names:
+                self._cancel.check()
+                repository, marks = self.examine(name)
+                if marks.troubles or marks.restores:
+                    damaged.append(name)
+                else:
+                    yield repository, marks
+                progress.advance()
+            seen.update(names)
+            names = [name for name in self._volume.list_repositories() if name not in seen]
+        progress.finish()
+        yield from self._look_again(damaged)
+        self._manifests.flush()
+        self._state.commit()
+
+    def _look_again(self, damaged: list[str]) -> Iterator[tuple[Repository, Marks]]:
+        for pause in SECOND_LOOKS_SECONDS if damaged else ():
+            self._cancel.wait(pause)
+            still = []
+            for name in damaged:
+                repository, marks = self.examine(name)
+                if marks.troubles or marks.restores:
+                    still.append(name)
+                else:
+                    yield repository, marks
+            damaged = still
+        for name in damaged:
+            yield self.examine(name)
+
+    def examine(self, name: str) -> tuple[Repository, Marks]:
+        """Scan and mark one repository as it is now."""
+        good = self._state.good_links(name)
+        repository = self._volume.scan_repository(name, good)
+        if repository.good != good and repository.good != NO_GOOD_LINKS:
+            self._state.remember_good_links(name, repository.good)
+        return repository, mark_repository(repository, self._manifests, self._policy_of(repository))

@@ -1,0 +1,156 @@
+"""The registry's own config.yml, read only: where it keeps its data, and whether it caches.
+
+Source of the keys: configuration/configuration.go and registry/storage/driver/s3-aws/s3.go of distribution v2.8.3 and
+v3.1.1. Parsed as YAML 1.1, like distribution does. `REGISTRY_STORAGE_...` variables override, one level an underscore.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from regstore.errors import UsageError
+from regstore_drivers.url import open_driver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regstore_drivers.base import Driver
+
+_NOT_A_DRIVER = {"maintenance", "cache", "delete", "redirect", "tag"}
+_DEFAULT_ROOT = "/var/lib/registry"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryConfig:
+    """What of a registry's configuration concerns its storage.
+
+    Attributes:
+        path: the file.
+        driver: `filesystem`, `s3` or `s3aws`.
+        parameters: the driver's section; it may hold secrets and is never shown.
+        cache: `inmemory`, `redis` or another name, or empty when blob descriptors are not cached.
+        deletes: whether the API may delete.
+        is_read_only: whether maintenance.readonly is on.
+    """
+
+    path: str
+    driver: str
+    parameters: Mapping[str, Any] = field(repr=False)
+    cache: str = ""
+    deletes: bool = False
+    is_read_only: bool = False
+
+    def open_driver(self, jobs: int) -> Driver:
+        """Open the storage that the registry uses.
+
+        Raises:
+            UsageError: a driver that regstore does not have.
+        """
+        if self.driver == "filesystem":
+            return open_driver(str(self.parameters.get("rootdirectory") or _DEFAULT_ROOT))
+        if self.driver in ("s3", "s3aws"):
+            return self._open_s3(jobs)
+        raise UsageError(
+            f"{self.path}: there is no driver for storage.{self.driver}", hint="regstore reads filesystem and s3"
+        )
+
+    def _open_s3(self, jobs: int) -> Driver:
+        from regstore_drivers.s3 import S3Driver, S3Options
+
+        get = self.parameters.get
+        endpoint = get("regionendpoint")
+        secure = _is_true(get("secure", True))
+        if endpoint and "://" not in str(endpoint):
+            endpoint = f"{'https' if secure else 'http'}://{endpoint}"
+        options = S3Options(
+            bucket=str(get("bucket", "")),
+            prefix=str(get("rootdirectory") or "").strip("/"),
+            endpoint=str(endpoint) if endpoint else None,
+            region=str(get("region")) if get("region") else None,
+            path_style=_is_true(get("forcepathstyle", bool(endpoint))),
+            verify=not _is_true(get("skipverify", False)),
+            storage_class=str(get("storageclass")) if get("storageclass") else None,
+            encrypt=_is_true(get("encrypt", False)),
+            key_id=str(get("keyid")) if get("keyid") else None,
+            acl=str(get("objectacl")) if get("objectacl") else None,
+            jobs=jobs,
+            access_key=str(get("accesskey")) if get("accesskey") else None,
+            secret_key=str(get("secretkey")) if get("secretkey") else None,
+            session_token=str(get("sessiontoken")) if get("sessiontoken") else None,
+        )
+        if not options.bucket:
+            raise UsageError(f"{self.path}: storage.{self.driver} has no bucket")
+        return S3Driver(options)
+
+
+def read_config(path: str, environment: Mapping[str, str] | None = None) -> RegistryConfig:
+    """Read a registry's config.yml.
+
+    Raises:
+        UsageError: it cannot be read, is no YAML, or has no storage section.
+    """
+    environment = os.environ if environment is None else environment
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise UsageError(f"{path} is no YAML{line}", hint="name the registry's config.yml") from None
+    storage = content.get("storage") if isinstance(content, dict) else None
+    if not isinstance(storage, dict):
+        raise UsageError(f"{path} has no storage section", hint="name the config.yml that the registry is started with")
+    storage = _override(storage, environment)
+    drivers = sorted(set(storage) - _NOT_A_DRIVER)
+    if len(drivers) != 1:
+        raise UsageError(f"{path}: storage must name exactly one driver, it names {', '.join(drivers) or 'none'}")
+    return RegistryConfig(
+        path=path,
+        driver=drivers[0],
+        parameters=_section(storage, drivers[0]),
+        cache=str(_section(storage, "cache").get("blobdescriptor") or ""),
+        deletes=_is_true(_section(storage, "delete").get("enabled", False)),
+        is_read_only=_is_true(_section(_section(storage, "maintenance"), "readonly").get("enabled", False)),
+    )
+
+
+def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = content.get(name)
+    if not isinstance(section, dict):
+        return {}
+    return {str(key).lower(): value for key, value in section.items()}
+
+
+def _override(storage: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Apply `REGISTRY_STORAGE_<KEY>_<KEY>...`; a variable for another driver replaces the driver, as in distribution."""
+    result = {str(key).lower(): value for key, value in storage.items()}
+    for name, text in sorted(environment.items()):
+        if not name.startswith("REGISTRY_STORAGE"):
+            continue
+        keys = name.split("_")[2:]
+        value = yaml.safe_load(text)
+        if not keys:
+            if isinstance(value, str):
+                result = {key: section for key, section in result.items() if key in _NOT_A_DRIVER} | {value: {}}
+            continue
+        target = result
+        for key in keys[:-1]:
+            section = target.get(key.lower())
+            if not isinstance(section, dict):
+                section = {}
+            target[key.lower()] = section = {str(k).lower(): v for k, v in section.items()}
+            target = section
+        target[keys[-1].lower()] = value
+    return result
+
+
+def _is_true(value: object) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "1", "yes", "on", "t")
+    return bool(value)

@@ -1,0 +1,412 @@
+"""Reading a registry volume that is a directory, at the price of the system calls.
+
+`os.open`, `os.read` and `os.listdir` on packed names, no object per file: a volume has millions of them. A link whose
+content was good in a former scan is only looked for, not read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from regstore import layout
+from regstore.digest import HEX_LENGTHS, Digest, pack_digest
+from regstore.registry.scan import (
+    BlobInfo,
+    Blobs,
+    Damage,
+    Repository,
+    Upload,
+    expected_link,
+    take_other_content,
+    take_tag_link,
+    upload_start,
+)
+from regstore.state import GoodLinks
+from regstore_drivers.base import READ_LIMIT_BYTES
+from regstore_drivers.errors import DriverError, NotFound, PermissionDenied, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from regstore_drivers.base import MultipartUpload
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+_LINK_LIMIT = 256
+_MANIFEST_CHUNK = 64 * 1024
+
+
+class LocalVolume:
+    """A volume below a directory. See `Volume` for the methods.
+
+    Args:
+        root: the registry's rootdirectory.
+    """
+
+    jobs = 1
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.abspath(root)
+        self._identity = self._identify()
+        self.newest_seen = 0.0
+
+    def _identify(self) -> tuple[int, int]:
+        path = f"{self._root}/{layout.V2}"
+        with _naming(path):
+            status = os.stat(path)
+        return status.st_dev, status.st_ino
+
+    def check_unchanged(self) -> None:
+        """Raise DriverError when the tree is no longer the one that was opened: unmounted, or mounted over."""
+        try:
+            same = self._identify() == self._identity
+        except NotFound:
+            same = False
+        if not same:
+            reason = "the tree was unmounted or replaced while it was read"
+            raise DriverError(reason, operation="list", key=f"{self._root}/{layout.V2}")
+
+    def list_blobs(self, tick: Callable[[int], None]) -> Blobs:
+        """List the blobs by name, without stat."""
+        shards = [b""] * 256
+        blobs = Blobs(shards, set())
+        top = f"{self._root}/{layout.BLOBS}"
+        with _naming(top):
+            for algorithm in _names(top):
+                if algorithm not in HEX_LENGTHS:
+                    blobs.strays.append(f"{layout.BLOBS}{algorithm}")
+                    continue
+                for shard in _names(f"{top}{algorithm}"):
+                    prefix = f"{layout.BLOBS}{algorithm}/{shard}"
+                    names = _names(f"{self._root}/{prefix}")
+                    packed = _pack_names(names) if algorithm == "sha256" else None
+                    if packed and packed[::32] == packed[:1] * len(names) and packed[:1].hex() == shard:
+                        shards[packed[0]] = packed
+                    else:
+                        self._sort_out(prefix, algorithm, shard, names, blobs)
+                    self._see(os.stat(f"{self._root}/{prefix}"), with_atime=True)
+                    tick(len(names))
+                self._see(os.stat(f"{top}{algorithm}"), with_atime=True)
+        return blobs
+
+    def _sort_out(self, prefix: str, algorithm: str, shard: str, names: list[str], blobs: Blobs) -> None:
+        """Take the names of one shard apart one by one: something in it is no blob, or no SHA-256."""
+        for name in names:
+            try:
+                digest = pack_digest(algorithm, name)
+            except ValueError:
+                digest = None
+            if digest is None or not name.startswith(shard) or len(shard) != 2:
+                blobs.strays.append(f"{prefix}/{name}")
+            elif algorithm == "sha256":
+                blobs.shards[digest[0]] += digest
+            else:
+                blobs.others.add(digest)
+
+    def list_repositories(self) -> list[str]:
+        """Walk the name space; a symbolic link is followed, as the registry does."""
+        found: list[str] = []
+        pending = [""]
+        top = f"{self._root}/{layout.REPOSITORIES}"
+        with _naming(top):
+            while pending:
+                name = pending.pop()
+                is_repository = False
+                for child in _names(f"{top}{name}"):
+                    if child.startswith("_"):
+                        is_repository = is_repository or child in ("_layers", "_manifests", "_uploads")
+                    else:
+                        path = f"{name}/{child}" if name else child
+                        if layout.is_name_component(child) and len(path) <= layout.MAX_NAME_LENGTH:
+                            pending.append(path)
+                if is_repository and name:
+                    found.append(name)
+            self._see(os.stat(top), with_atime=True)
+        return sorted(found)
+
+    def scan_repository(self, name: str, good: GoodLinks) -> Repository:
+        """Read layer links, revisions, uploads, and tags last."""
+        repository = Repository(name)
+        base = f"{layout.REPOSITORIES}{name}"
+        with _naming(f"{self._root}/{base}"):
+            layers = self._scan_links(f"{base}/_layers", good.layers, repository, is_layer=True)
+            self._scan_uploads(f"{base}/_uploads", repository)
+            revisions = self._scan_links(f"{base}/_manifests/revisions", good.revisions, repository, is_layer=False)
+            self._scan_tags(f"{base}/_manifests/tags", repository)
+        repository.good = GoodLinks(frozenset(layers), frozenset(revisions))
+        return repository
+
+    def _scan_links(
+        self, prefix: str, good: frozenset[bytes], repository: Repository, *, is_layer: bool
+    ) -> set[Digest]:
+        """Read the links below `_layers` or `revisions`; return those that hold what their path says."""
+        sound: set[Digest] = set()
+        found = repository.layers if is_layer else repository.revisions
+        for algorithm in _names(f"{self._root}/{prefix}"):
+            if algorithm not in HEX_LENGTHS:
+                repository.strays.append(f"{prefix}/{algorithm}")
+                continue
+            with _directory(f"{self._root}/{prefix}/{algorithm}") as directory:
+                if directory is None:
+                    continue
+                for digest, name in _digests(os.listdir(directory), algorithm):
+                    if digest is None:
+                        repository.strays.append(f"{prefix}/{algorithm}/{name}")
+                        continue
+                    link = f"{name}/link"
+                    if digest in good:
+                        if _exists(link, directory):
+                            found.add(digest)
+                            sound.add(digest)
+                        continue
+                    content = _read_link(link, directory)
+                    if content is None:
+                        repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
+                        continue
+                    found.add(digest)
+                    if content == expected_link(digest):
+                        if algorithm == "sha256":
+                            sound.add(digest)
+                    else:
+                        key = f"{prefix}/{algorithm}/{name}/link"
+                        take_other_content(repository, digest, content, key, is_layer=is_layer)
+        return sound
+
+    def _scan_tags(self, prefix: str, repository: Repository) -> None:
+        with _directory(f"{self._root}/{prefix}") as directory:
+            if directory is None:
+                return
+            for tag in os.listdir(directory):
+                if not layout.is_tag_name(tag):
+                    repository.strays.append(f"{prefix}/{tag}")
+                    continue
+                content = _read_link(f"{tag}/current/link", directory)
+                key = f"{prefix}/{tag}/current/link"
+                digest = None
+                if content is not None:
+                    digest = take_tag_link(repository, tag, content, key)
+                if digest is None or self._may_have_history(f"{tag}/index/sha256", directory):
+                    history = self._read_history(f"{prefix}/{tag}/index")
+                    if history or content is not None:
+                        repository.tag_indexes[tag] = history
+                    if content is None:
+                        if history:
+                            repository.damage.append(
+                                Damage("tag-link-missing", key, "the tag has an index and no current link")
+                            )
+                        repository.leftovers += self._leftovers(f"{prefix}/{tag}/current")
+
+    def _may_have_history(self, path: str, directory: int) -> bool:
+        """Tell from the link count, where the file system counts subdirectories, whether an index has several entries."""
+        try:
+            status = os.stat(path, dir_fd=directory)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return False
+            raise
+        self._see(status)
+        return status.st_nlink != 3
+
+    def _read_history(self, prefix: str) -> list[Digest]:
+        history = []
+        for algorithm in _names(f"{self._root}/{prefix}"):
+            if algorithm in HEX_LENGTHS:
+                for digest, name in _digests(_names(f"{self._root}/{prefix}/{algorithm}"), algorithm):
+                    if digest and _exists(f"{self._root}/{prefix}/{algorithm}/{name}/link", None):
+                        history.append(digest)
+        return history
+
+    def _scan_uploads(self, prefix: str, repository: Repository) -> None:
+        for upload in _names(f"{self._root}/{prefix}"):
+            keys: list[str] = []
+            size, newest = 0, 0.0
+            started = b""
+            for key, status in self._walk(f"{prefix}/{upload}"):
+                keys.append(key)
+                size += status.st_size
+                newest = max(newest, status.st_mtime, status.st_ctime)
+                if key.endswith("/startedat"):
+                    started = _read_link(f"{self._root}/{key}", None) or b""
+            if keys:
+                repository.uploads.append(Upload(upload, sorted(keys), size, max(newest, upload_start(started))))
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+        try:
+            with os.scandir(f"{self._root}/{prefix}") as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        yield from self._walk(f"{prefix}/{entry.name}")
+                    else:
+                        status = entry.stat(follow_symlinks=False)
+                        self._see(status)
+                        yield f"{prefix}/{entry.name}", status
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+
+    def _leftovers(self, prefix: str) -> Iterator[tuple[str, int, float]]:
+        for key, status in self._walk(prefix):
+            if isinstance(layout.parse_key(key), layout.Leftover):
+                yield key, status.st_size, max(status.st_mtime, status.st_ctime)
+
+    def link_newest(self, key: str) -> float | None:
+        """Return the newest of the link's times and its directory's modification: its commit."""
+        info = self._stat_with_directory(f"{self._root}/{key}")
+        return info[1] if info else None
+
+    def iter_blob_info(self, digests: Sequence[Digest]) -> Iterator[BlobInfo]:
+        """Yield size and age; the age counts from the newest of the data's times and its directory's modification."""
+        for digest in digests:
+            info = self._stat_with_directory(f"{self._root}/{layout.BlobData(digest).key}")
+            if info:
+                yield BlobInfo(digest, *info)
+
+    def _stat_with_directory(self, path: str) -> tuple[int, float] | None:
+        try:
+            status = os.stat(path)
+            directory = os.stat(os.path.dirname(path))
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise _driver_error(error, path) from error
+        newest = max(status.st_mtime, status.st_ctime, directory.st_mtime)
+        self.newest_seen = max(self.newest_seen, newest)
+        return status.st_size, newest
+
+    def list_blob_leftovers(self, digests: Sequence[Digest]) -> Iterator[tuple[str, int, float]]:
+        """Yield the temporary files (key, bytes, newest time) beside the data of some blobs."""
+        for digest in digests:
+            prefix = layout.BlobData(digest).key.rpartition("/")[0]
+            with _naming(f"{self._root}/{prefix}"):
+                yield from self._leftovers(prefix)
+
+    def iter_multipart(self) -> Iterator[MultipartUpload]:
+        """Yield nothing: a file system has no multipart uploads."""
+        return iter(())
+
+    def read_manifest(self, digest: Digest) -> bytes:
+        """Read the data of a manifest, unbuffered."""
+        path = f"{self._root}/{layout.BlobData(digest).key}"
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.read(descriptor, _MANIFEST_CHUNK)
+                while len(data) % _MANIFEST_CHUNK == 0 and (more := os.read(descriptor, READ_LIMIT_BYTES)):
+                    data += more
+                    if len(data) > READ_LIMIT_BYTES:
+                        raise TooLarge("no manifest is that large", operation="read", key=path)
+                return data
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _driver_error(error, path) from error
+
+    def _see(self, status: os.stat_result, *, with_atime: bool = False) -> None:
+        newest = max(status.st_mtime, status.st_ctime)
+        if with_atime:
+            newest = max(newest, status.st_atime)
+        self.newest_seen = max(self.newest_seen, newest)
+
+
+def _driver_error(error: OSError, path: str) -> DriverError:
+    if isinstance(error, DriverError):
+        return error
+    kind: type[DriverError] = DriverError
+    if error.errno in _ABSENT:
+        kind = NotFound
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        kind = PermissionDenied
+    return kind(error.strerror or str(error), operation="read", key=path)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Turn the errors of system calls into driver errors that name where it happened."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else ""
+        raise _driver_error(
+            error, where if where.startswith("/") else f"{path.rstrip('/')}/{where}".rstrip("/")
+        ) from error
+
+
+@contextmanager
+def _directory(path: str) -> Iterator[int | None]:
+    """Open a directory for lookups relative to it; None when there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
+        yield None
+        return
+    try:
+        yield descriptor
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else ""
+        raise _driver_error(error, f"{path}/{where}".rstrip("/")) from error
+    finally:
+        os.close(descriptor)
+
+
+def _names(path: str) -> list[str]:
+    """List a directory; one that is not there is empty."""
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return []
+        raise
+
+
+def _exists(path: str, directory: int | None) -> bool:
+    try:
+        os.stat(path, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return False
+        raise
+    return True
+
+
+def _read_link(path: str, directory: int | None) -> bytes | None:
+    """Return the content of a link, cut after `_LINK_LIMIT` bytes, or None when it is not there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+    try:
+        return os.read(descriptor, _LINK_LIMIT)
+    finally:
+        os.close(descriptor)
+
+
+def _pack_names(names: list[str]) -> bytes | None:
+    """Pack the names of a directory of SHA-256 digests at once, or None when one is something else."""
+    joined = "".join(names)
+    if len(joined) != 64 * len(names) or any(len(name) != 64 for name in names):
+        return None
+    try:
+        packed = bytes.fromhex(joined)
+    except ValueError:
+        return None
+    return packed if packed.hex() == joined else None
+
+
+def _digests(names: list[str], algorithm: str) -> Iterator[tuple[Digest | None, str]]:
+    """Yield each name with its digest, or with None when it is none."""
+    packed = _pack_names(names) if algorithm == "sha256" else None
+    if packed is not None:
+        for position, name in enumerate(names):
+            yield Digest(packed[32 * position : 32 * position + 32]), name
+        return
+    for name in names:
+        try:
+            yield pack_digest(algorithm, name), name
+        except ValueError:
+            yield None, name

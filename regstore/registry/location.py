@@ -1,0 +1,145 @@
+"""From a location as an operator writes it to a driver."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from regstore import layout
+from regstore.errors import UsageError
+from regstore.registry.config import RegistryConfig, read_config
+from regstore.registry.listing import ListingVolume
+from regstore.registry.local import LocalVolume
+from regstore_drivers.base import Driver, HasLocalPath
+from regstore_drivers.errors import DriverError, NotFound
+from regstore_drivers.url import open_driver
+
+if TYPE_CHECKING:
+    from regstore.registry.scan import Volume
+
+_V2_PATH = layout.V2.rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry's data: the driver below its root, and what its own configuration says.
+
+    Attributes:
+        driver: keys are relative to the registry's rootdirectory.
+        config: what its `config.yml` says, when the location was one.
+    """
+
+    driver: Driver
+    config: RegistryConfig | None = None
+
+    @property
+    def location(self) -> str:
+        """The root as a URL without credentials."""
+        return self.driver.location
+
+    def open_volume(self, jobs: int = 1) -> Volume:
+        """Return the volume for one pass, read with `jobs` requests at once where that helps."""
+        if isinstance(self.driver, HasLocalPath):
+            return LocalVolume(self.driver.local_path(""))
+        return ListingVolume(self.driver, jobs)
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is such an object."""
+        try:
+            self.driver.stat(key)
+        except NotFound:
+            return False
+        return True
+
+
+def open_registry(location: str, jobs: int = 16) -> Registry:
+    """Open the registry at a location: a directory, a URL, or the registry's own config.yml.
+
+    Raises:
+        UsageError: there is no such path, no registry there, or the configuration cannot be understood.
+        DriverError: the storage refused or cannot be reached.
+    """
+    config = None
+    if "://" not in location and os.path.isfile(location):
+        config = read_config(location)
+        driver = config.open_driver(jobs)
+    elif "://" not in location or location.startswith("file:"):
+        driver = open_driver(_find_root(_path_of(location)))
+    else:
+        driver = _open_url(location, jobs)
+    if not isinstance(driver, HasLocalPath):
+        from regstore_drivers.wrappers import Retrying  # only object stores are slow to load, and need it
+
+        driver = Retrying(driver)
+    registry = Registry(driver, config)
+    if isinstance(driver, HasLocalPath):
+        root = _find_root(driver.local_path(""))
+        if root != driver.local_path("").rstrip("/"):
+            registry = Registry(open_driver(root), config)
+    elif next(iter(driver.list_dir(layout.V2)), None) is None:
+        raise _no_registry(driver.location)
+    return registry
+
+
+def _path_of(location: str) -> str:
+    if not location.startswith("file:"):
+        return location
+    parts = urlsplit(location)
+    if parts.netloc not in ("", "localhost"):
+        raise UsageError(f"{location!r} names a host", hint="a file URL has three slashes: file:///srv/registry")
+    return unquote(parts.path)
+
+
+def _find_root(path: str) -> str:
+    """Find the rootdirectory for a path that is it, or points at its `docker/registry/v2`."""
+    path = os.path.abspath(path)
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no {path}", hint="name the registry's rootdirectory; is its disk mounted?"
+        ) from None
+    except NotADirectoryError:
+        raise UsageError(f"{path} lies below a file") from None
+    except OSError as error:
+        raise DriverError(error.strerror or str(error), operation="stat", key=path) from error
+    candidates = [path]
+    suffix = ""
+    for part in reversed(_V2_PATH.split("/")):
+        suffix = f"/{part}{suffix}"
+        if path.endswith(suffix):
+            candidates.append(path[: -len(suffix)] or "/")
+    for index in range(len(_V2_PATH.split("/"))):
+        ending = "/" + "/".join(_V2_PATH.split("/")[: index + 1])
+        if path.endswith(ending):
+            candidates.append(path[: -len(ending)] or "/")
+    for candidate in candidates:
+        try:
+            os.listdir(f"{candidate.rstrip('/')}/{_V2_PATH}")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise DriverError(
+                error.strerror or str(error), operation="list", key=f"{candidate.rstrip('/')}/{_V2_PATH}"
+            ) from error
+        return candidate
+    raise _no_registry(path)
+
+
+def _no_registry(location: str) -> UsageError:
+    return UsageError(
+        f"there is no registry at {location}: it has no {_V2_PATH} below it",
+        hint="name the registry's rootdirectory (storage.filesystem.rootdirectory, by default /var/lib/registry), "
+        "an s3:// URL with its prefix, or the registry's config.yml",
+        code="no-registry",
+    )
+
+
+def _open_url(location: str, jobs: int) -> Driver:
+    try:
+        driver = open_driver(location)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return driver

@@ -1,0 +1,197 @@
+"""The read model of a registry volume: what one pass over it sees.
+
+A `Volume` is read in the order that keeps a live registry's references visible: blobs first, then for each repository
+layer links, revisions, and tags last, so that whatever protects a blob is read after the blob.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from regstore.digest import Digest, format_digest, parse_digest
+from regstore.state import NO_GOOD_LINKS, GoodLinks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from regstore_drivers.base import MultipartUpload
+
+
+class Damage(NamedTuple):
+    """A link that cannot be believed, or is missing where it must be.
+
+    `kind` is `link-malformed`, `tag-link-missing` or `link-mismatch`; `key` the link; `detail` what was seen.
+    """
+
+    kind: str
+    key: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Upload:
+    """An open upload: its files, their bytes, and the newest time (seconds since the epoch) that anything of it tells."""
+
+    id: str
+    keys: list[str]
+    size: int
+    newest: float
+
+
+@dataclass(slots=True)
+class Repository:
+    """What one pass saw of one repository.
+
+    Attributes:
+        layers: digests in the paths of its layer links.
+        aliases: path digest to canonical digest, for layer links whose content names another digest.
+        revisions: digests of its manifests.
+        signatures: revision to the digests of its detached schema1 signatures.
+        tags: tag to the digest it means.
+        tag_indexes: tag to the digests that its index names; only where there is more than one or the tag is damaged.
+        uploads, leftovers, strays: open uploads, temporary files (key, bytes, newest time), keys that fit no pattern.
+        damage: links that cannot be believed.
+        good: the links found good, to be remembered.
+    """
+
+    name: str
+    layers: set[Digest] = field(default_factory=set)
+    aliases: dict[Digest, Digest] = field(default_factory=dict)
+    revisions: set[Digest] = field(default_factory=set)
+    signatures: dict[Digest, list[Digest]] = field(default_factory=dict)
+    tags: dict[str, Digest] = field(default_factory=dict)
+    tag_indexes: dict[str, list[Digest]] = field(default_factory=dict)
+    uploads: list[Upload] = field(default_factory=list)
+    leftovers: list[tuple[str, int, float]] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+    damage: list[Damage] = field(default_factory=list)
+    good: GoodLinks = NO_GOOD_LINKS
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no link, upload or unknown file lies in it."""
+        return not (self.layers or self.revisions or self.tags or self.tag_indexes or self.uploads or self.strays)
+
+
+class BlobInfo(NamedTuple):
+    """Size in bytes and newest time (seconds since the epoch) of one blob's data."""
+
+    digest: Digest
+    size: int
+    newest: float
+
+
+@dataclass(slots=True)
+class Blobs:
+    """The digests whose data are there.
+
+    `shards[b]` holds the SHA-256 digests that begin with byte b, 32 bytes each, concatenated; `others` all other
+    digests. `strays` are keys below `blobs/` that are no blob; `leftovers` half-written ones (key, bytes, newest time).
+    """
+
+    shards: list[bytes]
+    others: set[Digest]
+    strays: list[str] = field(default_factory=list)
+    leftovers: list[tuple[str, int, float]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many blobs there are."""
+        return sum(map(len, self.shards)) // 32 + len(self.others)
+
+    def iter_shards(self) -> Iterator[list[Digest]]:
+        """Yield the digests shard by shard, the others last."""
+        for packed in self.shards:
+            yield [Digest(packed[i : i + 32]) for i in range(0, len(packed), 32)]
+        yield list(self.others)
+
+
+class Volume(Protocol):
+    """A registry volume as a scan reads it. Storage failures raise DriverError or StorageFailedError."""
+
+    newest_seen: float
+    """The newest time, in seconds since the epoch, that the storage told while it was read: its clock."""
+
+    jobs: int
+    """How many reads at once are worth while: one on a file system, where threads cost more than the reads."""
+
+    def list_blobs(self, tick: Callable[[int], None]) -> Blobs:
+        """List the blobs. `tick` is told how many more were seen."""
+
+    def list_repositories(self) -> list[str]:
+        """Return the names of all repositories, nested ones too."""
+
+    def scan_repository(self, name: str, good: GoodLinks) -> Repository:
+        """Read one repository; the content of links known to be good is not read again."""
+
+    def link_newest(self, key: str) -> float | None:
+        """Return the newest time of a link that the last scan saw, or None when it is gone."""
+
+    def iter_blob_info(self, digests: Sequence[Digest]) -> Iterator[BlobInfo]:
+        """Yield size and age of blobs; those that are gone are left out."""
+
+    def list_blob_leftovers(self, digests: Sequence[Digest]) -> Iterator[tuple[str, int, float]]:
+        """Yield temporary files (key, bytes, newest time) beside the data of some blobs that `list_blobs` did not see."""
+
+    def check_unchanged(self) -> None:
+        """Raise DriverError when what was read is no longer the tree that was opened."""
+
+    def iter_multipart(self) -> Iterator[MultipartUpload]:
+        """Yield the incomplete multipart uploads of an object store."""
+
+    def read_manifest(self, digest: Digest) -> bytes:
+        """Return the bytes of a manifest.
+
+        Raises:
+            NotFound: the data are not there.
+        """
+
+
+def expected_link(digest: Digest) -> bytes:
+    """Return what the link of a digest holds: the text, no newline."""
+    return format_digest(digest).encode()
+
+
+def take_tag_link(repository: Repository, tag: str, content: bytes, key: str) -> Digest | None:
+    """Note what a tag's current link says; None (and damage) when it is malformed."""
+    try:
+        digest = parse_digest(content.decode("ascii"))
+    except ValueError:
+        repository.damage.append(
+            Damage("link-malformed", key, f"holds {describe_content(content)} instead of a digest")
+        )
+        return None
+    repository.tags[tag] = digest
+    return digest
+
+
+def take_other_content(repository: Repository, digest: Digest, content: bytes, key: str, *, is_layer: bool) -> None:
+    """Note a layer or revision link that does not hold the digest of its path: a sha512 alias, or damage."""
+    try:
+        named = parse_digest(content.decode("ascii"))
+    except ValueError:
+        repository.damage.append(
+            Damage("link-malformed", key, f"holds {describe_content(content)} instead of a digest")
+        )
+        return
+    if is_layer:
+        repository.aliases[digest] = named
+    if not is_layer or len(digest) == len(named):
+        repository.damage.append(
+            Damage("link-mismatch", key, f"names {format_digest(named)}, another digest than its path")
+        )
+
+
+def describe_content(content: bytes) -> str:
+    """Describe what a malformed link holds, for a message."""
+    return f"{content[:80]!r}" if content else "nothing"
+
+
+def upload_start(content: bytes) -> float:
+    """Parse `startedat` (RFC 3339) into seconds since the epoch; 0.0 when it cannot be read."""
+    try:
+        return datetime.fromisoformat(content.decode("ascii").strip()).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0

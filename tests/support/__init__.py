@@ -1,0 +1,1 @@
+"""What tests and sample volumes are made of: images, a layout writer, a real registry and its client."""
