@@ -216,7 +216,8 @@ Spec = (
 
 
 def parse_key(key: str) -> Spec:
-    """Say what a key is. `parse_key(spec.key) == spec` for every spec, and `parse_key(key).key == key` for every key."""
+    """Say what a key is. `parse_key(spec.key) == spec` for every spec, and `parse_key(key).key == key` for every
+    key."""
     spec: Spec | None = None
     if key.startswith(BLOBS):
         spec = _parse_blob(key[len(BLOBS) :].split("/"))

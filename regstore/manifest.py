@@ -64,6 +64,15 @@ class Role(IntEnum):
     """An entry of an index. It is a manifest only if its repository has it as one: see BuildKit cache indexes."""
 
 
+_KINDS = {
+    _SCHEMA2: Kind.SCHEMA2,
+    _LIST: Kind.LIST,
+    _OCI_MANIFEST: Kind.OCI_MANIFEST,
+    _OCI_INDEX: Kind.OCI_INDEX,
+    _OCI_ARTIFACT: Kind.OCI_ARTIFACT,
+}
+
+
 class Reference(NamedTuple):
     """One descriptor of a manifest.
 
@@ -133,13 +142,7 @@ def _kind_of(content: dict[str, Any]) -> Kind:
     if not media_type:
         kind = Kind.OCI_INDEX if content.get("manifests") is not None else Kind.OCI_MANIFEST
     else:
-        known = {
-            _SCHEMA2: Kind.SCHEMA2,
-            _LIST: Kind.LIST,
-            _OCI_MANIFEST: Kind.OCI_MANIFEST,
-            _OCI_INDEX: Kind.OCI_INDEX,
-            _OCI_ARTIFACT: Kind.OCI_ARTIFACT,
-        }.get(media_type)
+        known = _KINDS.get(media_type)
         if known is None:
             raise ManifestError(f"unknown media type {media_type!r}")
         kind = known
@@ -161,13 +164,16 @@ def _list_of(content: dict[str, Any], field: str) -> list[dict[str, Any]]:
 
 def _reference(descriptor: dict[str, Any], role: Role, field: str) -> Reference:
     size = descriptor.get("size", -1)
-    if not isinstance(size, int) or not -1 <= size < 1 << 63:
-        raise ManifestError(f"{field}: size is not a number of bytes")
     media_type = descriptor.get("mediaType", "")
-    if not isinstance(media_type, str):
+    if type(size) is not int or not -1 <= size < 1 << 63:
+        raise ManifestError(f"{field}: size is not a number of bytes")
+    if type(media_type) is not str:
         raise ManifestError(f"{field}: mediaType is not a string")
     is_foreign = bool(descriptor.get("urls")) or media_type.startswith(_FOREIGN)
-    digest = _digest_of(descriptor.get("digest"), field)
+    try:
+        digest = parse_digest(descriptor["digest"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestError(f"{field} has no digest: {error}") from None
     return Reference(digest, size, role, is_foreign, media_type in _MANIFEST_TYPES)
 
 

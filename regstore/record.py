@@ -1,8 +1,9 @@
 """What a manifest reaches, packed: the form in which references are marked through and remembered.
 
 A record is 14 bytes of header (kind, length of the subject, count of references, size of the manifest in bytes, count
-of other references), the subject, and 41 bytes a reference (digest, size, flags). References that are not SHA-256 follow as
-length, text, size, flags. Big endian. `FORMAT` changes with the form; the state database drops records of another.
+of other references), the subject, and 41 bytes a reference (digest, size, flags). References that are not SHA-256
+follow as length, text, size, flags. Big endian. `FORMAT` changes with the form; the state database drops records of
+another.
 """
 
 from __future__ import annotations

@@ -1,16 +1,20 @@
 """What is remembered between runs: a small SQLite database per registry, never on the registry's volume.
 
-It holds the references of manifests, which are immutable, and the names of links that were read and found good. Losing it
-costs time. Believing it can hide new damage from a collection, and never makes one remove more: whether a link exists is
-looked at every time.
+It holds the references of manifests, which are immutable, the links that were read and found good, and what a
+repository's manifests reach together. Losing it costs time. Believing it can hide new damage from a collection, and
+never makes one remove
+more: which manifests a repository links, and what its tags mean, is looked at every time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sqlite3
+import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,24 +22,40 @@ from regstore import record as records
 from regstore.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
-_SCHEMA_VERSION = 1
-_BATCH = 500
+_SCHEMA_VERSION = 2
+_LOOKUP_COUNT = 500
+_WRITE_COUNT = 250
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS manifest (digest BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS good_links (repository TEXT PRIMARY KEY, layers BLOB NOT NULL, revisions BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS repository (
+    name TEXT PRIMARY KEY, layers BLOB NOT NULL, revisions BLOB NOT NULL, histories TEXT NOT NULL, marks BLOB
+);
 """
 
 
-class GoodLinks(NamedTuple):
-    """The SHA-256 links of a repository that were read and held what their path says."""
-
-    layers: frozenset[bytes]
-    revisions: frozenset[bytes]
+MARK = struct.Struct(">32sq")
+"""A digest and the size in bytes that manifests say (-1: nothing)."""
 
 
-NO_GOOD_LINKS = GoodLinks(frozenset(), frozenset())
+class Known(NamedTuple):
+    """What is remembered of one repository. Only SHA-256 digests are.
+
+    Attributes:
+        layers, revisions: links that were read and held what their path says.
+        histories: tag to the hexadecimal digits of what it meant, then of each entry of its index.
+        marks: what the manifests `revisions` reach when all are kept, as `MARK` records;
+            None where marking was not plain.
+    """
+
+    layers: frozenset[bytes] = frozenset()
+    revisions: frozenset[bytes] = frozenset()
+    histories: dict[str, str] = {}  # noqa: RUF012 - never changed
+    marks: bytes | None = None
+
+
+NOTHING_KNOWN = Known()
 
 
 def state_directory() -> Path:
@@ -51,6 +71,9 @@ def state_directory() -> Path:
 class State:
     """The remembered facts of one registry.
 
+    What is to be remembered is written in short transactions, so that a plan may run beside a collection. A database
+    that cannot be read or written any more is not an error: nothing is known then, and nothing is remembered.
+
     Args:
         path: the database file, or None for one in memory that is forgotten at the end.
     """
@@ -58,46 +81,56 @@ class State:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._db = _open_database(path)
+        self._repositories: dict[str, Known] = {}
 
     def known_manifests(self, digests: Sequence[bytes]) -> dict[Digest, records.Record]:
         """Return the records of those manifests that are known."""
         known: dict[Digest, records.Record] = {}
-        for start in range(0, len(digests), _BATCH):
-            batch = digests[start : start + _BATCH]
+        for start in range(0, len(digests), _LOOKUP_COUNT):
+            batch = digests[start : start + _LOOKUP_COUNT]
             marks = ",".join("?" * len(batch))
             query = f"SELECT digest, record FROM manifest WHERE digest IN ({marks})"  # noqa: S608 - only marks
-            for digest, data in self._db.execute(query, batch):
-                known[Digest(digest)] = records.parse_record(data)
+            with suppress(sqlite3.Error, struct.error, ValueError):
+                for digest, data in self._db.execute(query, batch):
+                    known[Digest(digest)] = records.parse_record(data)
         return known
 
-    def remember_manifests(self, found: Iterable[tuple[Digest, records.Record]]) -> None:
-        """Remember the references of manifests whose bytes were hashed."""
-        self._db.executemany(
-            "INSERT OR REPLACE INTO manifest VALUES (?, ?)",
-            ((digest, records.encode_record(record)) for digest, record in found),
-        )
+    def remember_manifests(self, found: Mapping[Digest, records.Record]) -> None:
+        """Remember the references of manifests whose bytes were hashed; sorted batches of thousands are the fastest."""
+        rows = [(digest, records.encode_record(record)) for digest, record in sorted(found.items())]
+        with suppress(sqlite3.Error), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO manifest VALUES (?, ?)", rows)
 
-    def good_links(self, repository: str) -> GoodLinks:
-        """Return the links of a repository that were good when they were read."""
-        row = self._db.execute(
-            "SELECT layers, revisions FROM good_links WHERE repository = ?", (repository,)
-        ).fetchone()
-        return GoodLinks(_unpack(row[0]), _unpack(row[1])) if row else NO_GOOD_LINKS
+    def known_repository(self, name: str) -> Known:
+        """Return what is remembered of a repository."""
+        if name in self._repositories:
+            return self._repositories[name]
+        query = "SELECT layers, revisions, histories, marks FROM repository WHERE name = ?"
+        with suppress(sqlite3.Error, ValueError):
+            row = self._db.execute(query, (name,)).fetchone()
+            if row:
+                return Known(_unpack(row[0]), _unpack(row[1]), json.loads(row[2]), row[3])
+        return NOTHING_KNOWN
 
-    def remember_good_links(self, repository: str, links: GoodLinks) -> None:
-        """Replace what is remembered of a repository's links."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO good_links VALUES (?, ?, ?)",
-            (repository, b"".join(links.layers), b"".join(links.revisions)),
-        )
+    def remember_repository(self, name: str, known: Known) -> None:
+        """Replace what is remembered of a repository."""
+        self._repositories[name] = known
+        if len(self._repositories) >= _WRITE_COUNT:
+            self.commit()
 
-    def forget_links(self) -> None:
-        """Forget every link, so that the next scan reads them all."""
-        self._db.execute("DELETE FROM good_links")
+    def forget_repository(self, name: str) -> None:
+        """Forget a repository, so that the next scan reads all its links."""
+        self.remember_repository(name, NOTHING_KNOWN)
 
     def commit(self) -> None:
         """Make what was remembered durable."""
-        self._db.commit()
+        rows = [
+            (name, b"".join(known.layers), b"".join(known.revisions), json.dumps(known.histories), known.marks)
+            for name, known in self._repositories.items()
+        ]
+        self._repositories.clear()
+        with suppress(sqlite3.Error), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO repository VALUES (?, ?, ?, ?, ?)", rows)
 
     def close(self) -> None:
         """Close the database; what was not committed is forgotten."""
@@ -123,17 +156,23 @@ def open_state(location: str, directory: Path | None = None) -> State:
 
 
 def _open_database(path: Path | None) -> sqlite3.Connection:
-    database = sqlite3.connect(path or ":memory:", timeout=30, check_same_thread=False)
+    database = sqlite3.connect(path or ":memory:", timeout=5, check_same_thread=False)
     try:
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        wanted = _SCHEMA_VERSION * 1000 + records.FORMAT
-        if version not in (0, wanted):
-            raise ValueError(f"state of another version: {version}")
-        database.executescript(f"PRAGMA synchronous = NORMAL; PRAGMA user_version = {wanted}; {_SCHEMA}")
+        _prepare(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    wanted = _SCHEMA_VERSION * 1000 + records.FORMAT
+    if version not in (0, wanted):
+        raise ValueError(f"state of another version: {version}")
+    if version != wanted:
+        database.executescript(f"PRAGMA user_version = {wanted}; {_SCHEMA}")
+    database.execute("PRAGMA synchronous = NORMAL")
 
 
 def _unpack(data: bytes) -> frozenset[bytes]:

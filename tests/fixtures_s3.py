@@ -31,6 +31,18 @@ def moto() -> Iterator[MotoServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def seaweed_shared_bucket(seaweed: SeaweedServer) -> str:
+    """A bucket of SeaweedFS for tests that keep to a prefix of their own: making a bucket takes longer than a test."""
+    return _new_bucket(seaweed)
+
+
+@pytest.fixture(scope="session")
+def moto_shared_bucket(moto: MotoServer) -> str:
+    """A bucket of moto for tests that keep to a prefix of their own."""
+    return _new_bucket(moto)
+
+
 @pytest.fixture
 def s3_bucket(seaweed: SeaweedServer) -> Iterator[str]:
     """The name of a fresh, empty bucket of SeaweedFS."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from importlib.metadata import entry_points
-from typing import cast
+from typing import cast, TYPE_CHECKING
 
-from regstore_drivers.base import Driver
 from regstore_drivers.filesystem import FilesystemDriver
+
+if TYPE_CHECKING:
+    from regstore_drivers.base import Driver
 
 GROUP = "regstore.drivers"
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://?")

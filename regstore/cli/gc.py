@@ -11,7 +11,7 @@ import click
 
 from regstore import gc
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import human_bytes, human_time, plain, render_table, show_findings, show_json
+from regstore.cli.output import human_bytes, human_time, json_time, plain, render_table, show_findings, show_json
 from regstore.cli.parameters import DELETE_LIMIT, DURATION
 from regstore.cli.progress import choose_progress
 from regstore.findings import is_clean
@@ -105,7 +105,11 @@ _SELECTION = [
         help="Only repositories that match lose anything (* crosses /); all are marked.",
     ),
     click.option(
-        "--jobs", type=click.IntRange(1, 256), default=16, show_default=True, help="Requests at once on an object store."
+        "--jobs",
+        type=click.IntRange(1, 256),
+        default=16,
+        show_default=True,
+        help="Requests at once on an object store.",
     ),
 ]
 _OUTPUT = [
@@ -146,19 +150,20 @@ def command() -> None:
     """
 
 
-@command.command("plan", epilog=f"""\b
+@command.command(
+    "plan",
+    epilog=f"""\b
 EXAMPLES
   regstore gc plan /var/lib/registry
   regstore gc plan --offline --grace 0s --out tonight.plan /etc/docker/registry/config.yml
 
-{EXIT_STATUS}""")
+{EXIT_STATUS}""",
+)
 @click.argument("root")
 @_options(_SELECTION, [click.option("--out", metavar="FILE", help="Write the plan, one action a line.")], _OUTPUT)
 @_with_selection
 @click.pass_obj
-def plan_command(
-    session: Session, root: str, options: gc.Options, out: str | None, as_json: bool, quiet: bool
-) -> None:
+def plan_command(session: Session, root: str, options: gc.Options, out: str | None, as_json: bool, quiet: bool) -> None:
     """Say what a collection of ROOT would remove, and change nothing.
 
     ROOT is the registry's directory, an s3:// URL, or its config.yml.
@@ -195,12 +200,15 @@ def plan_command(
     _exit(code)
 
 
-@command.command("run", epilog=f"""\b
+@command.command(
+    "run",
+    epilog=f"""\b
 EXAMPLES
   regstore gc run --registry-url http://127.0.0.1:5000 /var/lib/registry     (nightly, from cron: add -q)
   regstore gc run --offline --delete-untagged /etc/docker/registry/config.yml
 
-{EXIT_STATUS}""")
+{EXIT_STATUS}""",
+)
 @click.argument("root")
 @_options(_SELECTION, _OUTPUT)
 @_with_selection
@@ -219,12 +227,15 @@ def run_command(session: Session, root: str, options: gc.Options, as_json: bool,
     _show_result("gc run", registry.location, started, result, root, as_json=as_json, quiet=quiet)
 
 
-@command.command("apply", epilog=f"""\b
+@command.command(
+    "apply",
+    epilog=f"""\b
 EXAMPLES
   regstore gc plan --offline --out tonight.plan /var/lib/registry
   regstore gc apply tonight.plan
 
-{EXIT_STATUS}""")
+{EXIT_STATUS}""",
+)
 @click.argument("plan_file", metavar="PLAN")
 @_options(_OUTPUT)
 @click.pass_obj
@@ -240,11 +251,14 @@ def apply_command(session: Session, plan_file: str, as_json: bool, quiet: bool) 
     _show_result("gc apply", registry.location, started, result, root, as_json=as_json, quiet=quiet)
 
 
-@command.command("status", epilog=f"""\b
+@command.command(
+    "status",
+    epilog=f"""\b
 EXAMPLES
   regstore gc status /var/lib/registry
 
-{EXIT_STATUS}""")
+{EXIT_STATUS}""",
+)
 @click.argument("root")
 @_options(_OUTPUT[:1])
 def status_command(root: str, as_json: bool) -> None:
@@ -261,7 +275,7 @@ def status_command(root: str, as_json: bool) -> None:
             runs=[
                 {
                     "id": run.id,
-                    "started_at": human_time(run.started_at),
+                    "started_at": json_time(run.started_at),
                     "state": run.state,
                     "item_count": run.item_count,
                     "blob_count": run.blob_count,
@@ -289,12 +303,15 @@ def status_command(root: str, as_json: bool) -> None:
     click.echo("\n" + render_table(rows))
 
 
-@command.command("undo", epilog=f"""\b
+@command.command(
+    "undo",
+    epilog=f"""\b
 EXAMPLES
   regstore gc undo /var/lib/registry
   regstore gc undo /var/lib/registry 20261125T010203Z-0a1b2c
 
-{EXIT_STATUS}""")
+{EXIT_STATUS}""",
+)
 @click.argument("root")
 @click.argument("run_id", required=False, default="", metavar="[RUN]")
 @_options(_OUTPUT)
@@ -334,12 +351,15 @@ def undo_command(session: Session, root: str, run_id: str, as_json: bool, quiet:
     _exit(code)
 
 
-@command.command("purge", epilog=f"""\b
+@command.command(
+    "purge",
+    epilog=f"""\b
 EXAMPLES
   regstore gc purge /var/lib/registry
   regstore gc purge --quarantine-retention 0s /var/lib/registry     (free the space now)
 
-{EXIT_STATUS}""")
+{EXIT_STATUS}""",
+)
 @click.argument("root")
 @_safety_option("--quarantine-retention", "retention", type=DURATION, default="7d", show_default=True, metavar="AGE")
 @_options(_OUTPUT)
@@ -366,9 +386,8 @@ def purge_command(session: Session, root: str, retention: float, as_json: bool, 
         )
     elif not quiet:
         if result.run_ids:
-            click.echo(
-                f"purged {len(result.run_ids)} runs: {result.deleted_count} items, {human_bytes(result.freed_bytes)} freed"
-            )
+            freed = human_bytes(result.freed_bytes)
+            click.echo(f"purged {len(result.run_ids)} runs: {result.deleted_count} items, {freed} freed")
         else:
             click.echo("nothing to purge: no run is old enough")
     if code or not quiet:
@@ -379,9 +398,8 @@ def purge_command(session: Session, root: str, retention: float, as_json: bool, 
 def _show_plan(plan: gc.Plan) -> None:
     summary = plan.summary
     click.echo(f"registry       {plain(plan.location)}")
-    click.echo(
-        f"repositories   {summary.repository_count}, with {summary.tag_count} tags and {summary.revision_count} manifests"
-    )
+    counts_text = f"{summary.repository_count}, with {summary.tag_count} tags and {summary.revision_count} manifests"
+    click.echo(f"repositories   {counts_text}")
     rows = [
         ["blobs", "count", "bytes"],
         ["live", str(summary.live_count), human_bytes(summary.live_bytes)],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from regstore._version import __version__
+from regstore.cli.output import plain
 from regstore.errors import RegstoreError
 from regstore.work import Cancel
 from regstore_drivers.errors import DriverError, PermissionDenied, Unreachable
@@ -95,22 +96,23 @@ def main() -> NoReturn:
         code = 141
     except RegstoreError as error:
         code = error.exit_code
-        _show_error(str(error), error.hint, error.code, session)
+        _show_error(error, error.hint, error.code, session)
     except DriverError as error:
         code = 4
-        _show_error(str(error), _hint_of(error), "storage-failed", session)
+        _show_error(error, _hint_of(error), "storage-failed", session)
     except OSError as error:
         code = 4
-        _show_error(str(error), "", "storage-failed", session)
+        _show_error(error, "", "storage-failed", session)
     sys.exit(code or 0)
 
 
-def _show_error(message: str, hint: str, slug: str, session: Session) -> None:
+def _show_error(error: Exception, hint: str, slug: str, session: Session) -> None:
     if session.debug:
         traceback.print_exc()
-    click.echo(f"regstore: {message} [{slug}]", err=True)
-    if hint:
-        click.echo(f"  -> {hint}", err=True)
+    click.echo(f"regstore: {plain(str(error))} [{slug}]", err=True)
+    for line in (*getattr(error, "__notes__", ()), hint):
+        if line:
+            click.echo(f"  -> {line}", err=True)
 
 
 def _hint_of(error: DriverError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,11 @@ def human_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
+def json_time(seconds: float) -> str:
+    """Return a time as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
 def plain(text: str) -> str:
     """Return the text with control characters escaped: names on a volume may hold anything."""
     if text.isprintable():
@@ -54,7 +60,9 @@ def render_table(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
     right = [i > 0 and all(row[i][:1].isdigit() or row[i] in ("", "-") for row in rows[1:]) for i in range(len(widths))]
     lines = []
     for row in rows:
-        cells = [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)]
+        cells = [
+            cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)
+        ]
         lines.append((indent + "  ".join(cells)).rstrip())
     return "\n".join(lines)
 
@@ -78,14 +86,13 @@ def show_json(
     command: str, location: str, started: float, exit_code: int, findings: Sequence[Finding], **fields: Any
 ) -> None:
     """Print the one JSON document of a command."""
-    now = datetime.now(UTC)
     document = {
         "schema_version": SCHEMA_VERSION,
         "tool_version": __version__,
         "command": command,
         "location": location,
-        "started_at": datetime.fromtimestamp(started, UTC).isoformat(),
-        "duration_seconds": round(now.timestamp() - started, 3),
+        "started_at": json_time(started),
+        "duration_seconds": round(time.time() - started, 3),
         "exit_code": exit_code,
         **fields,
         "findings": [finding.to_json() for finding in findings],

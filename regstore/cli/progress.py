@@ -21,7 +21,9 @@ class BarProgress:
         from tqdm import tqdm
 
         self.finish()
-        self._bar = tqdm(total=total, desc=phase, unit="", unit_scale=True, mininterval=0.2, leave=False, file=sys.stderr)
+        self._bar = tqdm(
+            total=total, desc=phase, unit="", unit_scale=True, mininterval=0.2, leave=False, file=sys.stderr
+        )
 
     def advance(self, count: int = 1) -> None:
         """Move the bar."""

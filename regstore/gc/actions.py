@@ -31,9 +31,9 @@ class Kind(StrEnum):
 class Verb(StrEnum):
     """What is done.
 
-    `remove` moves into the quarantine (a multipart upload is aborted, the empty directories of a repository are removed);
-    `condemn` notes that a blob without links was seen, so that a later run may remove it; `restore` puts back from the
-    quarantine what is needed again.
+    `remove` moves into the quarantine (a multipart upload is aborted, the empty directories of a repository are
+    removed); `condemn` notes that a blob without links was seen, so that a later run may remove it; `restore` puts
+    back from the quarantine what is needed again.
     """
 
     REMOVE = "remove"

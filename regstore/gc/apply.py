@@ -1,7 +1,7 @@
 """Applying a plan: the only writer.
 
-The order is that of the safety argument (docs/online-safety.md): links repository by repository, each looked at again just
-before; then blobs, after a second survey of the whole volume; then a last look, which puts back what was needed
+The order is that of the safety argument (docs/online-safety.md): links repository by repository, each looked at again
+just before; then blobs, after a second survey of the whole volume; then a last look, which puts back what was needed
 meanwhile. A ledger segment is durable before the first of its steps. Everything removed lies in the quarantine.
 """
 
@@ -196,9 +196,11 @@ class _Run:
             self._remove_blobs(blobs, result)
             if self._ledger.is_begun:
                 self._last_look(result)
-        finally:
-            result.run_id = self._ledger.run.id if self._ledger.is_begun else ""
-            result.removed = {kind: (count, self._bytes[kind]) for kind, count in sorted(self._counts.items())}
+        except BaseException as error:
+            error.add_note(self._what_was_done())
+            raise
+        result.run_id = self._ledger.run.id if self._ledger.is_begun else ""
+        result.removed = {kind: (count, self._bytes[kind]) for kind, count in sorted(self._counts.items())}
         self._ledger.finish(
             {
                 "finished_at": self._now(),
@@ -209,6 +211,12 @@ class _Run:
         self._purge(result)
         self._state.commit()
         return result
+
+    def _what_was_done(self) -> str:
+        if not self._ledger.is_begun:
+            return "nothing was removed"
+        counts = ", ".join(f"{count} {kind.value}" for kind, count in sorted(self._counts.items())) or "nothing"
+        return f"removed until then: {counts}; run {self._ledger.run.id} can be undone, or run again to go on"
 
     def _purge(self, result: Result) -> None:
         retention = self._options.quarantine_retention
@@ -246,6 +254,8 @@ class _Run:
                 mine = self._still_right(repository, mine, result)
             for batch in _batches(mine):
                 self._remove_batch(batch, result)
+            if mine and repository:
+                self._state.forget_repository(repository)
         self._progress.finish()
 
     def _still_right(self, repository: str, actions: list[Action], result: Result) -> list[Action]:
@@ -284,6 +294,7 @@ class _Run:
             else:
                 result.skipped_count += 1
             self._progress.advance()
+            self._cancel.check()
 
     def _last_look(self, result: Result) -> None:
         """Survey once more after a pause: what a registry wrote meanwhile may need what was removed."""

@@ -1,8 +1,9 @@
 """What collections did, kept beside the registry's tree: runs, their ledgers, and the quarantine.
 
-Everything lies below `regstore/` in the registry's root. A run has `run.json` (when, with which options), ledger segments
-(JSON Lines, each durable before the first of its steps is taken), the quarantine with the original keys below it, and
-`finished.json`, `undone.json` or `purged.json` as they come. A ledger line is an intent: what it names may still be in its place.
+Everything lies below `regstore/` in the registry's root. A run has `run.json` (when, with which options), ledger
+segments (JSON Lines, each durable before the first of its steps is taken), the quarantine with the original keys below
+it, and `finished.json`, `undone.json` or `purged.json` as they come. A ledger line is an intent: what it names may
+still be in its place.
 """
 
 from __future__ import annotations
@@ -101,8 +102,9 @@ class Journal:
 
     Attributes:
         runs: oldest first.
-        condemned: digest to the newest time at which its last link was seen to go, or at which it was noted without links.
-        condemned_in: digest to the repositories whose link went.
+        condemned: digest to the newest time at which its last link was seen to go, or at which it was noted without
+            links.
+        unlinked_in: digest to the repositories whose link to it went.
         quarantined: original key to the quarantine's key, for everything that runs in force moved.
     """
 
@@ -110,7 +112,7 @@ class Journal:
         self._driver = driver
         self.runs = list(_iter_runs(driver))
         self.condemned: dict[Digest, float] = {}
-        self.condemned_in: dict[Digest, set[str]] = {}
+        self.unlinked_in: dict[Digest, set[str]] = {}
         self.quarantined: dict[str, str] = {}
         for run in self.runs:
             if not run.is_undone and not run.is_purged:
@@ -123,9 +125,12 @@ class Journal:
                 continue
             if entry.to:
                 self.quarantined[entry.key] = entry.to
-            if entry.digest is not None and (entry.verb is Verb.CONDEMN or entry.kind is Kind.LAYER_LINK):
+            if entry.digest is None:
+                continue
+            if entry.verb is Verb.CONDEMN or entry.kind is Kind.LAYER_LINK:
                 self.condemned[entry.digest] = max(entry.at, self.condemned.get(entry.digest, 0.0))
-                self.condemned_in.setdefault(entry.digest, set()).add(entry.repository)
+            if entry.kind in (Kind.LAYER_LINK, Kind.REVISION_LINK):
+                self.unlinked_in.setdefault(entry.digest, set()).add(entry.repository)
 
     def iter_entries(self, run: Run) -> Iterator[Entry]:
         """Yield the ledger of one run in order.

@@ -1,8 +1,8 @@
 """One run at a time per registry: a lock beside its tree.
 
 On a file system it is a `flock` on `regstore/lock`, which dies with its holder; on an object store an object that is
-created only if absent. The file says who holds it. A holder on this host that is dead is no obstacle; one on another host
-is named and never broken, since nobody here can tell whether it lives.
+created only if absent. The file says who holds it. A holder on this host that is dead is no obstacle; one on another
+host is named and never broken, since nobody here can tell whether it lives.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def hold_lock(driver: Driver, command: str) -> Iterator[tuple[float, Holder | No
     """Hold the lock of a registry.
 
     Yields:
-        The storage's time at which it was taken (seconds since the epoch), and the dead holder it was taken from, if any.
+        The storage's time at which it was taken (seconds since the epoch), and the dead holder it was taken from, if
+        any.
 
     Raises:
         LockedError: another run holds it.

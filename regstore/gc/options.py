@@ -18,7 +18,8 @@ class Options:
         delete_untagged: revisions that no tag needs go.
         untagged_older_than: only untagged revisions whose link is at least that old go; implies `delete_untagged`.
         grace: nothing younger goes.
-        registry_urls: every replica that serves this volume; links are removed through its API so that its cache forgets.
+        registry_urls: every replica that serves this volume; links are removed through its API so that its cache
+            forgets.
         max_delete_percent, max_delete_bytes: the most of the blob data that a run may take; None: no limit.
         upload_age: uploads at least that old go.
         empty_repositories: repositories without links and uploads go (offline, on a file system).

@@ -5,8 +5,8 @@ Nothing here can change the volume. Every rule is stated in docs/what-is-live.md
 
 from __future__ import annotations
 
+import functools
 import heapq
-import struct
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from regstore.inventory.manifests import ManifestReader
 from regstore.inventory.mark import Policy
 from regstore.inventory.survey import Survey
 from regstore.manifest import MAX_MANIFEST_BYTES, ManifestError, decode_manifest
-from regstore.state import open_state
+from regstore.state import MARK, open_state
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.errors import NotFound
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 CACHE_GRACE_SECONDS = 7 * 86400.0
 """In a pull-through cache links younger than the registry's own time to live stay (registry/proxy, repositoryTTL)."""
 
-_LIVE = struct.Struct(">32sq")
 _LARGEST_COUNT = 10
 
 
@@ -98,7 +97,12 @@ class Planner:
         self._cancel = cancel
         self._volume: Volume = registry.open_volume(options.jobs)
         manifests = ManifestReader(self._volume, state, self._volume.jobs)
-        self._survey = Survey(self._volume, state, self._policy_of, manifests, cancel)
+        doubted: dict[str, set[Digest]] = {}
+        for key in journal.quarantined:
+            spec = layout.parse_key(key)
+            if isinstance(spec, layout.LayerLink):
+                doubted.setdefault(spec.repository, set()).add(spec.digest)
+        self._survey = Survey(self._volume, state, self._policy_of, manifests, cancel, doubted)
         self._is_cache = registry.has(layout.SCHEDULER_STATE)
         self._link_grace = max(options.grace, CACHE_GRACE_SECONDS) if self._is_cache else options.grace
         self._live = [bytearray() for _ in range(256)]
@@ -121,7 +125,7 @@ class Planner:
     @property
     def now(self) -> float:
         """The storage's time, seconds since the epoch."""
-        return max(self._now or 0.0, self._volume.newest_seen)
+        return self._volume.newest_seen if self._now is None else self._now
 
     def plan(self, progress: Progress) -> Plan:
         """Survey the volume and decide."""
@@ -162,6 +166,7 @@ class Planner:
             keep_untagged=not (options.deletes_untagged and may_remove),
             is_young=self._is_young_link,
             is_restorable=self._journal.quarantined.__contains__,
+            signatures_of=functools.partial(self._volume.read_signatures, repository.name),
             keep_signature_history=options.keep_signature_history,
             keep_orphan_signatures=not (options.delete_orphan_signatures and may_remove),
             sparse_is_normal=self._is_cache,
@@ -193,9 +198,10 @@ class Planner:
         if marks.is_frozen:
             self._known_missing.update(digest for digest, size in marks.live.items() if size < 0)
         self._foreign |= marks.foreign
+        live, pack = self._live, MARK.pack
         for digest, size in marks.live.items():
             if len(digest) == 32:
-                self._live[digest[0]] += _LIVE.pack(digest, size)
+                live[digest[0]] += pack(digest, size)
             else:
                 self._live_others[digest] = size
         actions = self._repository_actions(repository, marks)
@@ -205,7 +211,8 @@ class Planner:
             if action.kind is Kind.LAYER_LINK and action.verb is Verb.REMOVE and action.digest is not None
         }
         for digest in repository.layers - marks.needed.keys() - going:
-            self._hold(repository.aliases.get(digest, digest))
+            if self._volume.link_newest(layout.LayerLink(repository.name, digest).key) is not None:
+                self._hold(repository.aliases.get(digest, digest))
         self._unlinked.update(repository.aliases.get(digest, digest) for digest in going)
         self._unlinked.update(repository.revisions - marks.kept)
         if self._quarantined_blobs:
@@ -266,7 +273,7 @@ class Planner:
         for digest in going:
             reason = "untagged, and no kept index or subject needs it"
             yield Action(Verb.REMOVE, Kind.REVISION_LINK, name, digest, "", len(format_digest(digest)), reason)
-            for signature in repository.signatures.get(digest, ()):
+            for signature in self._volume.read_signatures(name, digest):
                 path = f"signatures/{layout.digest_path(signature)}/link"
                 yield Action(
                     Verb.REMOVE, Kind.REVISION_LINK, name, digest, path, 71, "a signature of a removed revision"
@@ -342,21 +349,24 @@ class Planner:
         freed: dict[Digest, int] = {}
         for shard, digests in enumerate(blobs.iter_shards()):
             self._cancel.check()
-            live = dict(_LIVE.iter_unpack(self._live[shard])) if shard < 256 else self._live_others
-            packed = self._held[shard] if shard < 256 else b""
-            held = {bytes(packed[i : i + 32]) for i in range(0, len(packed), 32)} if shard < 256 else self._held_others
-            candidates: list[Digest] = []
-            unweighed: list[Digest] = []
-            for digest in digests:
-                size = live.pop(digest, None)
-                if size is None:
-                    candidates.append(digest)
-                elif size < 0:
-                    unweighed.append(digest)
-                else:
-                    summary.live_bytes += size
-            summary.live_count += len(digests) - len(candidates)
-            summary.live_bytes += sum(info.size for info in self._volume.iter_blob_info(unweighed))
+            live: dict[Digest, int]
+            held: Set[bytes]
+            if shard < 256:
+                live = dict(MARK.iter_unpack(self._live[shard]))
+                packed = bytes(self._held[shard])
+                held = {packed[i : i + 32] for i in range(0, len(packed), 32)}
+                self._live[shard], self._held[shard] = bytearray(), bytearray()
+            else:
+                live, held = self._live_others, self._held_others
+            present = live.keys() & digests
+            sizes = [live[digest] for digest in present]
+            summary.live_count += len(present)
+            summary.live_bytes += sum(sizes)
+            if sizes and min(sizes) < 0:
+                unweighed = [digest for digest in present if live[digest] < 0]
+                summary.live_bytes += len(unweighed) + sum(i.size for i in self._volume.iter_blob_info(unweighed))
+            candidates = sorted(digests - present)
+            live = {digest: live[digest] for digest in live.keys() - present}
             self._note_missing(live)
             actions += self._decide(candidates, held, freed)
             progress.advance(len(digests))
@@ -390,13 +400,13 @@ class Planner:
         """Decide on one unreferenced blob that is old enough."""
         options, is_restricted = self._options, self._options.repository is not None
         if options.offline:
-            if is_restricted and digest not in self._unlinked and not self._was_condemned_in_scope(digest):
+            if is_restricted and digest not in self._unlinked and not self._was_unlinked_in_scope(digest):
                 return None
             return Action(Verb.REMOVE, Kind.BLOB, "", digest, "", size, "no manifest and no link needs it")
         if digest in self._unlinked:
             return None  # the removal of its last links condemns it
         since = self._journal.condemned.get(digest)
-        if is_restricted and not self._was_condemned_in_scope(digest):
+        if is_restricted and not self._was_unlinked_in_scope(digest):
             return None
         if self._is_manifest(digest, size):
             return None  # a running registry may remember that it exists: it goes offline only
@@ -408,8 +418,8 @@ class Planner:
             Verb.REMOVE, Kind.BLOB, "", digest, "", size, "condemned by an earlier run, and still unreferenced"
         )
 
-    def _was_condemned_in_scope(self, digest: Digest) -> bool:
-        return any(map(self._options.may_remove_from, self._journal.condemned_in.get(digest, ())))
+    def _was_unlinked_in_scope(self, digest: Digest) -> bool:
+        return any(map(self._options.may_remove_from, self._journal.unlinked_in.get(digest, ())))
 
     def _is_manifest(self, digest: Digest, size: int) -> bool:
         if size > MAX_MANIFEST_BYTES:

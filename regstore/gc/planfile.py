@@ -1,4 +1,5 @@
-"""Plan files: JSON Lines, a header first, then one action a line. They can be read, kept, compared and applied later."""
+"""Plan files: JSON Lines, a header first, then one action a line. They can be read, kept, compared and applied
+later."""
 
 from __future__ import annotations
 

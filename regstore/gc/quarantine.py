@@ -24,7 +24,8 @@ _PIECE_BYTES = 1024 * 1024
 
 
 class Outcome(NamedTuple):
-    """What became of one step: done or not (it was gone already), the bytes that the storage got back, why it failed."""
+    """What became of one step: done or not (it was gone already), the bytes that the storage got back, why it
+    failed."""
 
     is_done: bool
     freed_bytes: int = 0

@@ -1,8 +1,8 @@
 """The running registry's own HTTP API: removing links so that its cache forgets, and proof that it is quiet.
 
 Source: registry/handlers/blob.go and registry/storage/linkedblobstore.go of distribution v2.8.3 and v3.1.1. DELETE of a
-blob removes the repository's link and evicts it from that process's cache; a replica that finds the link gone answers 202
-(2.8), 404 or 500 (3.x), and has evicted it in each case.
+blob removes the repository's link and evicts it from that process's cache; a replica that finds the link gone answers
+202 (2.8), 404 or 500 (3.x), and has evicted it in each case.
 """
 
 from __future__ import annotations

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from regstore.registry.scan import Volume
     from regstore.state import State
 
-_FLUSH_COUNT = 2000
+_FLUSH_COUNT = 8_000
+"""Records are remembered in sorted batches of so many, which an ordered table takes several times faster."""
 
 
 class Trouble(NamedTuple):
-    """Why a manifest cannot be believed: `manifest-missing`, `manifest-corrupt` or `manifest-unknown`, and the detail."""
+    """Why a manifest cannot be believed: `manifest-missing`, `manifest-corrupt` or `manifest-unknown`, and the
+    detail."""
 
     kind: str
     detail: str
@@ -73,7 +75,7 @@ class ManifestReader:
     def flush(self) -> None:
         """Hand what was learned to the state."""
         if self._new:
-            self._state.remember_manifests(sorted(self._new.items()))
+            self._state.remember_manifests(self._new)
             self._new.clear()
 
     def _take(self, digest: Digest, found: Record | Trouble) -> None:

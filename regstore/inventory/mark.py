@@ -1,8 +1,8 @@
 """Marking: which manifests of a repository are kept, and what they need.
 
-Pure over one `Repository` and the records of its manifests. Marking is per repository, since the same index may be whole
-in one and sparse in another. It fails closed: whatever cannot be believed freezes the repository, which then keeps
-everything that it links.
+Pure over one `Repository` and the records of its manifests. Marking is per repository, since the same index may be
+whole in one and sparse in another. It fails closed: whatever cannot be believed freezes the repository, which then
+keeps everything that it links.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Policy:
         keep_untagged: every revision is a root.
         is_young: whether a link (its key) is too young for what it names to go; asked only where nothing else keeps it.
         is_restorable: whether the quarantine has a link (its key) that is missing: then it is put back, and no damage.
+        signatures_of: the detached schema1 signatures of a revision.
         keep_signature_history: what the index of a kept signature tag names is a root.
         keep_orphan_signatures: signature and fallback tags whose subject is gone are roots.
         sparse_is_normal: a child missing from an index is no damage (a pull-through cache).
@@ -41,6 +42,7 @@ class Policy:
     keep_untagged: bool = True
     is_young: Callable[[str], bool] = lambda _: True
     is_restorable: Callable[[str], bool] = lambda _: False
+    signatures_of: Callable[[Digest], list[Digest]] = lambda _: []
     keep_signature_history: bool = False
     keep_orphan_signatures: bool = True
     sparse_is_normal: bool = False
@@ -75,7 +77,8 @@ class Marks:
 
 
 def signature_subject(tag: str) -> Digest | None:
-    """Return the digest that a cosign tag (`sha256-<hex>.sig`) or a referrers fallback tag (`sha256-<hex>`) is about."""
+    """Return the digest that a cosign tag (`sha256-<hex>.sig`) or a referrers fallback tag (`sha256-<hex>`) is
+    about."""
     match = _SIGNATURE_TAG.fullmatch(tag)
     return pack_digest("sha256", match[1]) if match else None
 
@@ -218,7 +221,7 @@ class _Marker:
                 if flags & FOREIGN:
                     self._marks.foreign.add(referenced)
             if record.kind is Kind.SCHEMA1:
-                for signature in self._repository.signatures.get(digest, ()):
+                for signature in self._policy.signatures_of(digest):
                     live[signature] = -1
 
     def _children(self, index: Digest, record: Record) -> list[Digest]:
@@ -240,7 +243,8 @@ class _Marker:
         return manifests
 
     def _missing_child(self, index: Digest, child: Digest, manifests: list[Digest]) -> None:
-        """A child without a revision link. Its data, where another repository has them, still tell what it needs here."""
+        """A child without a revision link. Its data, where another repository has them, still tell what it needs
+        here."""
         if not self._policy.sparse_is_normal and not self._restore_revision(child):
             subject = f"{self._repository.name}@{format_digest(index)}"
             detail = f"its child {format_digest(child)} has no revision link in this repository"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regstore.inventory.manifests import ManifestReader
 from regstore.inventory.mark import Marks, mark_repository
-from regstore.state import NO_GOOD_LINKS
+from regstore.inventory.memory import recall_marks, to_remember
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Set
 
+    from regstore.digest import Digest
+    from regstore.inventory.manifests import ManifestReader
     from regstore.inventory.mark import Policy
     from regstore.registry.scan import Repository, Volume
     from regstore.state import State
@@ -23,15 +24,17 @@ SECOND_LOOKS_SECONDS = (0.15, 0.35, 0.7)
 class Survey:
     """Scans and marks repositories.
 
-    A repository with damage is put aside and read again, whole, after the others and after pauses that last over a second
-    in all: a registry of the 2.x line truncates a link before it writes it, writes a tag's index before its current
-    link, and removes a tag file by file.
+    A repository with damage is put aside and read again, whole, after the others and after pauses that last over a
+    second in all: a registry of the 2.x line truncates a link before it writes it, writes a tag's index before its
+    current link, and removes a tag file by file.
 
     Args:
         volume: what is read.
         state: what is remembered of it.
         policy_of: the marking policy for a repository.
+        manifests: their records.
         cancel: asked between repositories, and waited with.
+        doubted: repository to layer links that are looked for whatever is remembered: a former run removed them.
     """
 
     def __init__(
@@ -41,12 +44,14 @@ class Survey:
         policy_of: Callable[[Repository], Policy],
         manifests: ManifestReader,
         cancel: Cancel,
+        doubted: Mapping[str, Set[Digest]],
     ) -> None:
         self._volume = volume
         self._state = state
         self._policy_of = policy_of
         self._manifests = manifests
         self._cancel = cancel
+        self._doubted = doubted
 
     def iter_repositories(self, progress: Progress) -> Iterator[tuple[Repository, Marks]]:
         """Yield every repository once with its marks.
@@ -89,8 +94,15 @@ class Survey:
 
     def examine(self, name: str) -> tuple[Repository, Marks]:
         """Scan and mark one repository as it is now."""
-        good = self._state.good_links(name)
-        repository = self._volume.scan_repository(name, good)
-        if repository.good != good and repository.good != NO_GOOD_LINKS:
-            self._state.remember_good_links(name, repository.good)
-        return repository, mark_repository(repository, self._manifests, self._policy_of(repository))
+        known = self._state.known_repository(name)
+        if name in self._doubted:
+            known = known._replace(layers=known.layers - self._doubted[name])
+        repository = self._volume.scan_repository(name, known)
+        policy = self._policy_of(repository)
+        marks = recall_marks(repository, known) if policy.keep_untagged else None
+        if marks is None:
+            marks = mark_repository(repository, self._manifests, policy)
+        remembered = to_remember(repository, marks, known if policy.keep_untagged else None)
+        if remembered != known:
+            self._state.remember_repository(name, remembered)
+        return repository, marks

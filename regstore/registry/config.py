@@ -128,7 +128,8 @@ def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _override(storage: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Apply `REGISTRY_STORAGE_<KEY>_<KEY>...`; a variable for another driver replaces the driver, as in distribution."""
+    """Apply `REGISTRY_STORAGE_<KEY>_<KEY>...`; a variable for another driver replaces the driver, as in
+    distribution."""
     result = {str(key).lower(): value for key, value in storage.items()}
     for name, text in sorted(environment.items()):
         if not name.startswith("REGISTRY_STORAGE"):

@@ -11,7 +11,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from regstore import layout
-from regstore.digest import Digest
 from regstore.registry.scan import (
     BlobInfo,
     Blobs,
@@ -23,7 +22,6 @@ from regstore.registry.scan import (
     take_tag_link,
     upload_start,
 )
-from regstore.state import GoodLinks
 from regstore.work import map_bounded
 from regstore_drivers.base import HasClock, HasMultipart
 from regstore_drivers.errors import NotFound
@@ -31,6 +29,8 @@ from regstore_drivers.errors import NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from regstore.digest import Digest
+    from regstore.state import Known
     from regstore_drivers.base import Entry, MultipartUpload, ReadDriver
 
 _FLAT_COUNT = 4000
@@ -51,6 +51,7 @@ class ListingVolume:
         self._info: dict[Digest, tuple[int, float]] = {}
         self._pending: dict[str, list[Entry]] = {}
         self._link_times: dict[str, float] = {}
+        self._signatures: dict[Digest, list[Digest]] = {}
         self.newest_seen = 0.0
 
     def list_blobs(self, tick: Callable[[int], None]) -> Blobs:
@@ -90,13 +91,19 @@ class ListingVolume:
         self._ask_clock()
         return sorted(groups)
 
-    def scan_repository(self, name: str, good: GoodLinks) -> Repository:
+    def scan_repository(self, name: str, known: Known) -> Repository:
         """Sort the listed keys of one repository; read the links that no entity tag proves."""
         entries = self._pending.pop(name, None)
         if entries is None:
             entries = list(self._driver.list(f"{layout.REPOSITORIES}{name}/_"))
         self._link_times = {}
-        return _RepositoryReader(self._driver, self.jobs, name, good, self._link_times).read(entries)
+        reader = _RepositoryReader(self._driver, self.jobs, name, known, self._link_times)
+        self._signatures = reader.signatures
+        return reader.read(entries)
+
+    def read_signatures(self, repository: str, revision: Digest) -> list[Digest]:
+        """Return the detached schema1 signatures that the last scan of the repository saw."""
+        return self._signatures.get(revision, [])
 
     def link_newest(self, key: str) -> float | None:
         """Return the time of a link as the last scan of its repository saw it."""
@@ -131,12 +138,11 @@ class ListingVolume:
         """Do nothing: a listing that failed has raised."""
 
     def _see(self, entry: Entry) -> None:
-        if entry.newest > self.newest_seen:
-            self.newest_seen = entry.newest
+        self.newest_seen = max(self.newest_seen, entry.ctime or entry.mtime)
 
     def _ask_clock(self) -> None:
         if isinstance(self._driver, HasClock):
-            self.newest_seen = max(self.newest_seen, self._driver.now())
+            self.newest_seen = self._driver.now()
 
     def _list_parts(self, prefix: str) -> Iterator[list[Entry]]:
         """List a prefix: a small one in one go, a large one by its children's first characters, in parallel.
@@ -165,16 +171,15 @@ class ListingVolume:
 class _RepositoryReader:
     """Reads one repository from its listed entries."""
 
-    def __init__(self, driver: ReadDriver, jobs: int, name: str, good: GoodLinks, link_times: dict[str, float]) -> None:
+    def __init__(self, driver: ReadDriver, jobs: int, name: str, known: Known, link_times: dict[str, float]) -> None:
         self._driver = driver
         self._jobs = jobs
-        self._good = good
+        self._known = known
         self._link_times = link_times
         self._repository = Repository(name)
+        self.signatures: dict[Digest, list[Digest]] = {}
         self._doubtful: list[layout.LayerLink | layout.RevisionLink] = []
         self._tag_entries: dict[str, Entry] = {}
-        self._sound_layers: set[bytes] = set()
-        self._sound_revisions: set[bytes] = set()
 
     def read(self, entries: list[Entry]) -> Repository:
         repository = self._repository
@@ -185,12 +190,12 @@ class _RepositoryReader:
             match layout.parse_key(entry.key):
                 case layout.LayerLink(digest=digest) as link:
                     repository.layers.add(digest)
-                    self._check_link(link, entry, self._good.layers, self._sound_layers)
+                    self._check_link(link, entry, self._known.layers, self._repository.sound_layers)
                 case layout.RevisionLink(digest=digest) as link:
                     repository.revisions.add(digest)
-                    self._check_link(link, entry, self._good.revisions, self._sound_revisions)
+                    self._check_link(link, entry, self._known.revisions, self._repository.sound_revisions)
                 case layout.SignatureLink(revision=revision, digest=digest):
-                    repository.signatures.setdefault(revision, []).append(digest)
+                    self.signatures.setdefault(revision, []).append(digest)
                 case layout.TagLink(tag=tag):
                     self._tag_entries[tag] = entry
                 case layout.TagIndexLink(tag=tag, digest=digest):
@@ -204,7 +209,6 @@ class _RepositoryReader:
         self._read_doubtful()
         self._take_uploads(uploads)
         self._take_tags(histories)
-        repository.good = GoodLinks(frozenset(self._sound_layers), frozenset(self._sound_revisions))
         return repository
 
     def _check_link(
@@ -224,7 +228,7 @@ class _RepositoryReader:
             elif content != expected_link(link.digest):
                 take_other_content(self._repository, link.digest, content, link.key, is_layer=is_layer)
             elif len(link.digest) == 32:
-                (self._sound_layers if is_layer else self._sound_revisions).add(link.digest)
+                (self._repository.sound_layers if is_layer else self._repository.sound_revisions).add(link.digest)
 
     def _take_uploads(self, uploads: dict[str, list[Entry]]) -> None:
         for upload, entries in uploads.items():

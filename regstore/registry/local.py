@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,13 @@ from regstore.registry.scan import (
     take_tag_link,
     upload_start,
 )
-from regstore.state import GoodLinks
 from regstore_drivers.base import READ_LIMIT_BYTES
 from regstore_drivers.errors import DriverError, NotFound, PermissionDenied, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from regstore.state import Known
     from regstore_drivers.base import MultipartUpload
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
@@ -50,6 +51,7 @@ class LocalVolume:
     def __init__(self, root: str) -> None:
         self._root = os.path.abspath(root)
         self._identity = self._identify()
+        self._opened_at = time.time()
         self.newest_seen = 0.0
 
     def _identify(self) -> tuple[int, int]:
@@ -126,24 +128,57 @@ class LocalVolume:
             self._see(os.stat(top), with_atime=True)
         return sorted(found)
 
-    def scan_repository(self, name: str, good: GoodLinks) -> Repository:
+    def scan_repository(self, name: str, known: Known) -> Repository:
         """Read layer links, revisions, uploads, and tags last."""
         repository = Repository(name)
         base = f"{layout.REPOSITORIES}{name}"
         with _naming(f"{self._root}/{base}"):
-            layers = self._scan_links(f"{base}/_layers", good.layers, repository, is_layer=True)
+            self._scan_layers(f"{base}/_layers", known.layers, repository)
             self._scan_uploads(f"{base}/_uploads", repository)
-            revisions = self._scan_links(f"{base}/_manifests/revisions", good.revisions, repository, is_layer=False)
-            self._scan_tags(f"{base}/_manifests/tags", repository)
-        repository.good = GoodLinks(frozenset(layers), frozenset(revisions))
+            self._scan_revisions(f"{base}/_manifests/revisions", known.revisions, repository)
+            self._scan_tags(f"{base}/_manifests/tags", known.histories, repository)
         return repository
 
-    def _scan_links(
-        self, prefix: str, good: frozenset[bytes], repository: Repository, *, is_layer: bool
-    ) -> set[Digest]:
-        """Read the links below `_layers` or `revisions`; return those that hold what their path says."""
-        sound: set[Digest] = set()
-        found = repository.layers if is_layer else repository.revisions
+    def _scan_layers(self, prefix: str, known: frozenset[bytes], repository: Repository) -> None:
+        for algorithm, directory, digests in self._link_directories(prefix, repository):
+            # Whether a known link is still there matters only when nothing needs it: see link_newest.
+            familiar = digests.keys() & known
+            repository.layers.update(familiar)
+            repository.sound_layers.update(familiar)
+            for digest in digests.keys() - known if familiar else digests:
+                name = digests[digest]
+                content = _read_link(f"{name}/link", directory)
+                if content is None:
+                    repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
+                    continue
+                repository.layers.add(digest)
+                if content != expected_link(digest):
+                    key = f"{prefix}/{algorithm}/{name}/link"
+                    take_other_content(repository, digest, content, key, is_layer=True)
+                elif algorithm == "sha256":
+                    repository.sound_layers.add(digest)
+
+    def _scan_revisions(self, prefix: str, known: frozenset[bytes], repository: Repository) -> None:
+        for algorithm, directory, digests in self._link_directories(prefix, repository):
+            for digest, name in digests.items():
+                if digest in known:
+                    if _exists(f"{name}/link", directory):
+                        repository.revisions.add(digest)
+                        repository.sound_revisions.add(digest)
+                    continue
+                content = _read_link(f"{name}/link", directory)
+                if content is None:
+                    repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
+                    continue
+                repository.revisions.add(digest)
+                if content != expected_link(digest):
+                    key = f"{prefix}/{algorithm}/{name}/link"
+                    take_other_content(repository, digest, content, key, is_layer=False)
+                elif algorithm == "sha256":
+                    repository.sound_revisions.add(digest)
+
+    def _link_directories(self, prefix: str, repository: Repository) -> Iterator[tuple[str, int, dict[Digest, str]]]:
+        """Yield (algorithm, open directory, digest to name) for what lies below `_layers` or `revisions`."""
         for algorithm in _names(f"{self._root}/{prefix}"):
             if algorithm not in HEX_LENGTHS:
                 repository.strays.append(f"{prefix}/{algorithm}")
@@ -151,30 +186,17 @@ class LocalVolume:
             with _directory(f"{self._root}/{prefix}/{algorithm}") as directory:
                 if directory is None:
                     continue
-                for digest, name in _digests(os.listdir(directory), algorithm):
-                    if digest is None:
-                        repository.strays.append(f"{prefix}/{algorithm}/{name}")
-                        continue
-                    link = f"{name}/link"
-                    if digest in good:
-                        if _exists(link, directory):
-                            found.add(digest)
-                            sound.add(digest)
-                        continue
-                    content = _read_link(link, directory)
-                    if content is None:
-                        repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
-                        continue
-                    found.add(digest)
-                    if content == expected_link(digest):
-                        if algorithm == "sha256":
-                            sound.add(digest)
-                    else:
-                        key = f"{prefix}/{algorithm}/{name}/link"
-                        take_other_content(repository, digest, content, key, is_layer=is_layer)
-        return sound
+                digests, strays = _digests(os.listdir(directory), algorithm)
+                repository.strays += [f"{prefix}/{algorithm}/{name}" for name in strays]
+                yield algorithm, directory, digests
 
-    def _scan_tags(self, prefix: str, repository: Repository) -> None:
+    def read_signatures(self, repository: str, revision: Digest) -> list[Digest]:
+        """Return the detached schema1 signatures of a revision, as registries up to 2.4 wrote them."""
+        prefix = f"{layout.RevisionLink(repository, revision).key.rpartition('/')[0]}/signatures"
+        with _naming(f"{self._root}/{prefix}"):
+            return self._read_digests(prefix)
+
+    def _scan_tags(self, prefix: str, known: dict[str, str], repository: Repository) -> None:
         with _directory(f"{self._root}/{prefix}") as directory:
             if directory is None:
                 return
@@ -184,22 +206,41 @@ class LocalVolume:
                     continue
                 content = _read_link(f"{tag}/current/link", directory)
                 key = f"{prefix}/{tag}/current/link"
-                digest = None
-                if content is not None:
-                    digest = take_tag_link(repository, tag, content, key)
-                if digest is None or self._may_have_history(f"{tag}/index/sha256", directory):
-                    history = self._read_history(f"{prefix}/{tag}/index")
-                    if history or content is not None:
-                        repository.tag_indexes[tag] = history
-                    if content is None:
-                        if history:
-                            repository.damage.append(
-                                Damage("tag-link-missing", key, "the tag has an index and no current link")
-                            )
-                        repository.leftovers += self._leftovers(f"{prefix}/{tag}/current")
+                digest = take_tag_link(repository, tag, content, key) if content is not None else None
+                self._take_history(prefix, tag, digest, known.get(tag, ""), directory, repository)
+                if content is None:
+                    if tag in repository.tag_indexes:
+                        detail = "the tag has an index and no current link"
+                        repository.damage.append(Damage("tag-link-missing", key, detail))
+                    repository.leftovers += self._leftovers(f"{prefix}/{tag}/current")
+
+    def _take_history(
+        self, prefix: str, tag: str, digest: Digest | None, known: str, directory: int, repository: Repository
+    ) -> None:
+        """Note what a tag meant before, where that is more than one digest, or the tag cannot be read."""
+        if digest is not None and known and known.startswith(digest.hex()) and not tag.startswith("sha256-"):
+            # The tag did not move since its index was read; signature tags are read always, since roots hang on them.
+            repository.histories[tag] = known
+            if len(known) > 128:
+                history = [Digest(bytes.fromhex(known[i : i + 64])) for i in range(64, len(known), 64)]
+                repository.tag_indexes[tag] = history
+            return
+        if digest is not None and not self._may_have_history(f"{tag}/index/sha256", directory):
+            repository.histories[tag] = digest.hex() + digest.hex()
+            return
+        history = self._read_digests(f"{prefix}/{tag}/index")
+        if digest is None:
+            if history:
+                repository.tag_indexes[tag] = history
+            return
+        if len(history) > 1:
+            repository.tag_indexes[tag] = history
+        if all(len(entry) == 32 for entry in (digest, *history)):
+            repository.histories[tag] = digest.hex() + "".join(entry.hex() for entry in history)
 
     def _may_have_history(self, path: str, directory: int) -> bool:
-        """Tell from the link count, where the file system counts subdirectories, whether an index has several entries."""
+        """Tell from the link count, where the file system counts subdirectories, whether an index has several
+        entries."""
         try:
             status = os.stat(path, dir_fd=directory)
         except OSError as error:
@@ -209,14 +250,16 @@ class LocalVolume:
         self._see(status)
         return status.st_nlink != 3
 
-    def _read_history(self, prefix: str) -> list[Digest]:
-        history = []
+    def _read_digests(self, prefix: str) -> list[Digest]:
+        """Return the digests of the links below a tag's index, or a revision's signatures."""
+        found = []
         for algorithm in _names(f"{self._root}/{prefix}"):
             if algorithm in HEX_LENGTHS:
-                for digest, name in _digests(_names(f"{self._root}/{prefix}/{algorithm}"), algorithm):
-                    if digest and _exists(f"{self._root}/{prefix}/{algorithm}/{name}/link", None):
-                        history.append(digest)
-        return history
+                digests, _ = _digests(_names(f"{self._root}/{prefix}/{algorithm}"), algorithm)
+                found += [
+                    d for d, name in digests.items() if _exists(f"{self._root}/{prefix}/{algorithm}/{name}/link", None)
+                ]
+        return found
 
     def _scan_uploads(self, prefix: str, repository: Repository) -> None:
         for upload in _names(f"{self._root}/{prefix}"):
@@ -271,9 +314,8 @@ class LocalVolume:
             if error.errno in _ABSENT:
                 return None
             raise _driver_error(error, path) from error
-        newest = max(status.st_mtime, status.st_ctime, directory.st_mtime)
-        self.newest_seen = max(self.newest_seen, newest)
-        return status.st_size, newest
+        self.newest_seen = max(self.newest_seen, status.st_ctime, directory.st_ctime)
+        return status.st_size, max(status.st_mtime, status.st_ctime, directory.st_mtime)
 
     def list_blob_leftovers(self, digests: Sequence[Digest]) -> Iterator[tuple[str, int, float]]:
         """Yield the temporary files (key, bytes, newest time) beside the data of some blobs."""
@@ -304,8 +346,8 @@ class LocalVolume:
             raise _driver_error(error, path) from error
 
     def _see(self, status: os.stat_result, *, with_atime: bool = False) -> None:
-        newest = max(status.st_mtime, status.st_ctime)
-        if with_atime:
+        newest = status.st_ctime
+        if with_atime and status.st_atime <= self._opened_at:
             newest = max(newest, status.st_atime)
         self.newest_seen = max(self.newest_seen, newest)
 
@@ -363,6 +405,9 @@ def _names(path: str) -> list[str]:
 
 
 def _exists(path: str, directory: int | None) -> bool:
+    # access(2) cannot tell why it says no, and is cheaper for the yes.
+    if os.access(path, os.F_OK, dir_fd=directory):
+        return True
     try:
         os.stat(path, dir_fd=directory)
     except OSError as error:
@@ -389,7 +434,7 @@ def _read_link(path: str, directory: int | None) -> bytes | None:
 def _pack_names(names: list[str]) -> bytes | None:
     """Pack the names of a directory of SHA-256 digests at once, or None when one is something else."""
     joined = "".join(names)
-    if len(joined) != 64 * len(names) or any(len(name) != 64 for name in names):
+    if len(joined) != 64 * len(names) or set(map(len, names)) - {64}:
         return None
     try:
         packed = bytes.fromhex(joined)
@@ -398,15 +443,15 @@ def _pack_names(names: list[str]) -> bytes | None:
     return packed if packed.hex() == joined else None
 
 
-def _digests(names: list[str], algorithm: str) -> Iterator[tuple[Digest | None, str]]:
-    """Yield each name with its digest, or with None when it is none."""
+def _digests(names: list[str], algorithm: str) -> tuple[dict[Digest, str], list[str]]:
+    """Part names into digests (with their names) and what is none."""
     packed = _pack_names(names) if algorithm == "sha256" else None
     if packed is not None:
-        for position, name in enumerate(names):
-            yield Digest(packed[32 * position : 32 * position + 32]), name
-        return
+        return {Digest(packed[32 * i : 32 * i + 32]): name for i, name in enumerate(names)}, []
+    found, strays = {}, []
     for name in names:
         try:
-            yield pack_digest(algorithm, name), name
+            found[pack_digest(algorithm, name)] = name
         except ValueError:
-            yield None, name
+            strays.append(name)
+    return found, strays

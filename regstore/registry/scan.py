@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from regstore.digest import Digest, format_digest, parse_digest
-from regstore.state import NO_GOOD_LINKS, GoodLinks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from regstore.state import Known
     from regstore_drivers.base import MultipartUpload
 
 
@@ -32,7 +32,8 @@ class Damage(NamedTuple):
 
 @dataclass(slots=True)
 class Upload:
-    """An open upload: its files, their bytes, and the newest time (seconds since the epoch) that anything of it tells."""
+    """An open upload: its files, their bytes, and the newest time (seconds since the epoch) that anything of it
+    tells."""
 
     id: str
     keys: list[str]
@@ -48,26 +49,27 @@ class Repository:
         layers: digests in the paths of its layer links.
         aliases: path digest to canonical digest, for layer links whose content names another digest.
         revisions: digests of its manifests.
-        signatures: revision to the digests of its detached schema1 signatures.
         tags: tag to the digest it means.
         tag_indexes: tag to the digests that its index names; only where there is more than one or the tag is damaged.
         uploads, leftovers, strays: open uploads, temporary files (key, bytes, newest time), keys that fit no pattern.
         damage: links that cannot be believed.
-        good: the links found good, to be remembered.
+        sound_layers, sound_revisions: SHA-256 links that hold what their path says, or did when they were read.
+        histories: tag to what it means and its index names, as `Known.histories`.
     """
 
     name: str
     layers: set[Digest] = field(default_factory=set)
     aliases: dict[Digest, Digest] = field(default_factory=dict)
     revisions: set[Digest] = field(default_factory=set)
-    signatures: dict[Digest, list[Digest]] = field(default_factory=dict)
     tags: dict[str, Digest] = field(default_factory=dict)
     tag_indexes: dict[str, list[Digest]] = field(default_factory=dict)
     uploads: list[Upload] = field(default_factory=list)
     leftovers: list[tuple[str, int, float]] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
-    good: GoodLinks = NO_GOOD_LINKS
+    sound_layers: set[bytes] = field(default_factory=set)
+    sound_revisions: set[bytes] = field(default_factory=set)
+    histories: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -101,18 +103,22 @@ class Blobs:
         """How many blobs there are."""
         return sum(map(len, self.shards)) // 32 + len(self.others)
 
-    def iter_shards(self) -> Iterator[list[Digest]]:
+    def iter_shards(self) -> Iterator[set[Digest]]:
         """Yield the digests shard by shard, the others last."""
         for packed in self.shards:
-            yield [Digest(packed[i : i + 32]) for i in range(0, len(packed), 32)]
-        yield list(self.others)
+            yield cast("set[Digest]", {packed[i : i + 32] for i in range(0, len(packed), 32)})
+        yield self.others
 
 
 class Volume(Protocol):
     """A registry volume as a scan reads it. Storage failures raise DriverError or StorageFailedError."""
 
     newest_seen: float
-    """The newest time, in seconds since the epoch, that the storage told while it was read: its clock."""
+    """The newest time, in seconds since the epoch, that the storage's own clock set on what was read.
+
+    On a file system these are change times, which nobody can set, and access times of directories that do not lie in
+    this host's future: a file dated into the future must not make all others look old.
+    """
 
     jobs: int
     """How many reads at once are worth while: one on a file system, where threads cost more than the reads."""
@@ -123,8 +129,14 @@ class Volume(Protocol):
     def list_repositories(self) -> list[str]:
         """Return the names of all repositories, nested ones too."""
 
-    def scan_repository(self, name: str, good: GoodLinks) -> Repository:
-        """Read one repository; the content of links known to be good is not read again."""
+    def scan_repository(self, name: str, known: Known) -> Repository:
+        """Read one repository; the content of links known to be good is not read again.
+
+        A known layer link may be gone: only its directory is seen. Ask `link_newest` before counting on it.
+        """
+
+    def read_signatures(self, repository: str, revision: Digest) -> list[Digest]:
+        """Return the detached schema1 signatures of a revision, as registries up to 2.4 wrote them."""
 
     def link_newest(self, key: str) -> float | None:
         """Return the newest time of a link that the last scan saw, or None when it is gone."""
@@ -133,7 +145,8 @@ class Volume(Protocol):
         """Yield size and age of blobs; those that are gone are left out."""
 
     def list_blob_leftovers(self, digests: Sequence[Digest]) -> Iterator[tuple[str, int, float]]:
-        """Yield temporary files (key, bytes, newest time) beside the data of some blobs that `list_blobs` did not see."""
+        """Yield temporary files (key, bytes, newest time) beside the data of some blobs that `list_blobs` did not
+        see."""
 
     def check_unchanged(self) -> None:
         """Raise DriverError when what was read is no longer the tree that was opened."""

@@ -7,6 +7,7 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 
 import pytest
 
@@ -111,9 +112,7 @@ def test_retry_after_is_passed_on(
 
 
 def test_retry_after_may_be_a_date(fake: FakeS3, driver: S3Driver) -> None:
-    fake.reply(
-        error(503, "SlowDown", Retry_After=time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60)))
-    )
+    fake.reply(error(503, "SlowDown", Retry_After=formatdate(time.time() + 60, usegmt=True)))
 
     with pytest.raises(Unavailable) as caught:
         driver.read("a")
@@ -123,7 +122,7 @@ def test_retry_after_may_be_a_date(fake: FakeS3, driver: S3Driver) -> None:
 
 def test_boto_tries_again_by_itself(fake: FakeS3, driver: S3Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("regstore_drivers.s3.connection.ATTEMPTS", 3)
-    fake.reply(error(500, "InternalError"), Reply(reset=True, cut_after=0), Reply(body=b"hello"))
+    fake.reply(error(500, "InternalError"), Reply(drop=True), Reply(body=b"hello"))
 
     assert driver.read("a") == b"hello"
     assert len(fake.requests) == 3
@@ -179,8 +178,7 @@ def test_a_short_body_is_an_error(fake: FakeS3, driver: S3Driver, how: dict[str,
     with driver.open("a") as stream, pytest.raises(ShortRead, match="of 500000 bytes"):
         stream.read()
     with driver.open("a") as stream, pytest.raises(ShortRead):
-        while stream.read(65_536):
-            pass
+        list(iter(lambda: stream.read(65_536), b""))
 
 
 def test_a_stream_may_be_closed_before_its_end(fake: FakeS3, driver: S3Driver) -> None:
@@ -263,7 +261,7 @@ def test_other_servers_are_asked_again_without_start_after(open_s3: OpenS3) -> N
         ([listing(["root/a"], Prefix="other/")], "one of 'other/'"),
         ([listing(["root/a"], IsTruncated=None)], "not a listing"),
         ([Reply(body=b"<html>Please log in</html>")], "not a listing"),
-        ([Reply(body=b"<ListBucketResult><Contents><Key>root/a</Key></Contents>")], "not what an S3 server says"),
+        ([Reply(body=b"<ListBucketResult><Contents><Key>root/a</Key></Contents>")], "for the moment"),
         ([Reply(body=b"")], "not a listing|not what an S3 server says"),
         (
             [Reply(body=b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>root/a</Key></Contents>"
@@ -287,7 +285,7 @@ def test_listings_that_contradict_themselves_are_errors(
 @pytest.mark.parametrize(
     ("pages", "reason"),
     [
-        ([listing(["root/a"], token="t"), listing(["root/b", "root/a"])], "came twice"),
+        ([listing(["root/a"], token="t"), listing(["root/b", "root/a"])], "'a' came twice"),
         ([listing(["root/a"], token="t"), error(500, "InternalError")], "for the moment"),
     ],
 )
@@ -435,7 +433,7 @@ def test_parts_go_without_checksums_when_they_are_refused(fake: FakeS3, driver: 
     [
         ([CREATED, error(503, "SlowDown")], Unavailable),
         ([CREATED, PART, error(500, "InternalError")], Unavailable),
-        ([CREATED, PART, Reply(reset=True, cut_after=0)], Unavailable),
+        ([CREATED, PART, Reply(drop=True)], Unavailable),
         ([CREATED, PART, PART, error(500, "InternalError")], Unavailable),
         ([CREATED, PART, PART, Reply(body=error(500, "InternalError").body)], Unavailable),
         ([CREATED, PART, PART, error(404, "NoSuchUpload")], Unavailable),
@@ -586,12 +584,7 @@ def test_delete_believes_nothing_that_was_not_said(fake: FakeS3, driver: S3Drive
 def test_an_empty_answer_to_delete_is_no_success(fake: FakeS3, driver: S3Driver, document: bytes) -> None:
     fake.reply(Reply(200, document))
 
-    try:
-        outcomes = [found.outcome for found in driver.delete(["a", "b"])]
-    except DriverError as problem:
-        assert problem.retryable
-    else:
-        assert outcomes == ["failed", "failed"]
+    assert [found.outcome for found in driver.delete(["a", "b"])] == ["failed", "failed"]
 
 
 def test_delete_raises_when_the_storage_fails(fake: FakeS3, driver: S3Driver) -> None:
@@ -639,7 +632,7 @@ def test_uploads_are_listed_page_by_page(fake: FakeS3, driver: S3Driver) -> None
 def test_a_list_of_uploads_never_just_ends(fake: FakeS3, driver: S3Driver, pages: list[Reply]) -> None:
     fake.reply(*pages)
 
-    with pytest.raises(DriverError, match="uploads"):
+    with pytest.raises(DriverError, match=r"uploads|no IsTruncated"):
         list(driver.list_multipart(""))
 
 
@@ -693,7 +686,7 @@ def test_a_checksum_of_parts_is_none_of_the_object(
 
 def test_no_secret_in_any_error(fake: FakeS3, open_s3: OpenS3) -> None:
     driver = open_s3(fake, "bucket", session_token="fake-session-token")
-    fake.reply(error(403, "AccessDenied"), error(500, "InternalError"), Reply(502), Reply(reset=True, cut_after=0))
+    fake.reply(error(403, "AccessDenied"), error(500, "InternalError"), Reply(502), Reply(drop=True))
     for _ in range(5):
         with pytest.raises(DriverError) as caught:
             driver.read("a")

@@ -144,5 +144,5 @@ def test_client_gets_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert client.meta.region_name == "eu-central-1"
     assert client.meta.endpoint_url == "http://s3.eu-central-1.amazonaws.com"
-    assert client.meta.config.max_pool_connections == 7
+    assert client.meta.config.__dict__["_user_provided_options"]["max_pool_connections"] == 7
     driver.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +26,7 @@ def test_wrong_credentials_are_denied(
     seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3, wrong: dict[str, str]
 ) -> None:
     driver = open_s3(seaweed, s3_bucket, **wrong)
-    operations = [
+    operations: list[Callable[[], object]] = [
         lambda: driver.stat("a"),
         lambda: driver.read("a"),
         lambda: driver.write("a", b"", 0),

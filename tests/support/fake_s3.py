@@ -31,6 +31,7 @@ class Reply:
         headers: over the usual ones; an empty value leaves a header out.
         cut_after: end the connection after so many bytes of the body.
         reset: end it with a reset and not in good order.
+        drop: end the connection without any answer.
         hang: wait until the server stops before the rest of the body is sent.
     """
 
@@ -39,6 +40,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None
     reset: bool = False
+    drop: bool = False
     hang: bool = False
 
 
@@ -93,11 +95,11 @@ def error(status: int, code: str, message: str = "as told", **headers: str) -> R
     return Reply(status, body.encode(), {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-def listing(keys: Iterable[str], *, prefix: str = "", token: str | None = None, **elements: Any) -> Reply:
+def listing(keys: Iterable[str], *, prefix: str | None = None, token: str | None = None, **elements: Any) -> Reply:
     """A page of a listing; `elements` replace or (None) remove what the page says about itself."""
     keys = list(keys)
     told = {
-        "Prefix": quote(prefix),
+        "Prefix": prefix and quote(prefix),
         "KeyCount": len(keys),
         "IsTruncated": str(token is not None).lower(),
         "NextContinuationToken": token,
@@ -145,6 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(Request(self.command, url.path, query, headers, body))
         reply = self.server.replies.pop(0) if self.server.replies else error(404, "NoSuchKey")
         usual = {"Date": formatdate(usegmt=True), "Server": self.server.name, "Content-Length": str(len(reply.body))}
+        if reply.drop:
+            self.close_connection = True
+            return
         self.send_response_only(reply.status)
         for name, value in {**usual, **reply.headers}.items():
             if value:

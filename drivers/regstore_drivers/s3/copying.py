@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from botocore.exceptions import ClientError  # noqa: TID251
 
 from regstore_drivers.errors import Unavailable
-from regstore_drivers.s3.errors import answer_of
+from regstore_drivers.s3.errors import answer_of, required
 from regstore_drivers.s3.upload import aborting, attributes_of_copy, part_size
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class Copy:
         try:
             if self._head["ContentLength"] <= single_max:
                 client: Any = self._connection.client
-                client.copy_object(**self._where, **self._from, MetadataDirective="COPY", **self._attributes())
+                request = {**self._where, **self._from, **self._attributes()}
+                answer = client.copy_object(**request, MetadataDirective="COPY")
+                required(required(answer, "CopyObjectResult"), "ETag")
             else:
                 self._copy_parts(part_min)
         except ClientError as error:
@@ -74,7 +76,8 @@ class Copy:
         if self._head.get("TagCount"):
             tags = client.get_object_tagging(**self._read_from)["TagSet"]
             attributes["Tagging"] = urlencode([(tag["Key"], tag["Value"]) for tag in tags], quote_via=quote)
-        upload_id = client.create_multipart_upload(**self._where, **attributes, **self._attributes())["UploadId"]
+        created = client.create_multipart_upload(**self._where, **attributes, **self._attributes())
+        upload_id = required(created, "UploadId")
         with aborting(self._connection, self._where, upload_id):
             size = self._head["ContentLength"]
             step = part_size(size, part_min)
@@ -88,5 +91,5 @@ class Copy:
                     PartNumber=number,
                     CopySourceRange=f"bytes={first}-{last}",
                 )
-                parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
+                parts.append({"PartNumber": number, "ETag": required(required(answer, "CopyPartResult"), "ETag")})
             client.complete_multipart_upload(**self._where, UploadId=upload_id, MultipartUpload={"Parts": parts})

@@ -12,15 +12,16 @@ from botocore.exceptions import ClientError  # noqa: TID251
 from regstore_drivers.base import Deleted, Driver, Entry, MultipartUpload, Source
 from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey
 from regstore_drivers.s3.copying import Copy
-from regstore_drivers.s3.errors import answer_of, translated
+from regstore_drivers.s3.errors import answer_of, required, translated
 from regstore_drivers.s3.options import DEFAULT_JOBS, S3Options, parse_url
 from regstore_drivers.s3.reader import S3Reader, entry_of
 from regstore_drivers.s3.upload import MULTIPART_THRESHOLD_BYTES, PART_MIN_BYTES, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
-    from mypy_boto3_s3.type_defs import ErrorTypeDef
+    from mypy_boto3_s3.type_defs import ErrorTypeDef, MultipartUploadTypeDef
 
 DELETE_BATCH_KEYS = 1000
 
@@ -111,7 +112,8 @@ class S3Driver(S3Reader, Driver):
 
         With `if_absent` the key is looked up first. On a server that knows conditional writes the write itself is
         conditional too, so that of two writers at the same time one gets AlreadyExists; on another both may succeed
-        (see `probe_conditional_writes`).
+        (see `probe_conditional_writes`). When the answer to a write was lost and it is tried again, the key that exists
+        may be our own: only its content can tell.
 
         Raises:
             AlreadyExists: `if_absent` and the key exists.
@@ -196,6 +198,10 @@ class S3Driver(S3Reader, Driver):
             try:
                 # Some servers (SeaweedFS) say yes to the abortion of an upload that is not there.
                 client.list_parts(**where, MaxParts=1)
+            except ClientError as error:
+                if answer_of(error).code == "NoSuchUpload":
+                    return False
+            try:
                 client.abort_multipart_upload(**where)
             except ClientError as error:
                 if answer_of(error).code == "NoSuchUpload":
@@ -248,17 +254,24 @@ class S3Driver(S3Reader, Driver):
         while True:
             with translated("list_multipart", prefix, self._location):
                 page = client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._root + prefix, **marker)
-            for item in page.get("Uploads", ()):
-                if item["Key"].startswith(self._root + prefix):
-                    key = item["Key"][len(self._root) :]
-                    yield MultipartUpload(key, item["UploadId"], item["Initiated"].timestamp())
-            if not page.get("IsTruncated", False):
+                is_truncated = required(page, "IsTruncated")
+                uploads = [self._upload(item) for item in page.get("Uploads", ())]
+            yield from (upload for upload in uploads if upload is not None and upload.key.startswith(prefix))
+            if not is_truncated:
                 return
             former = marker
             marker = {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}
             if not marker["KeyMarker"] or marker == former:
                 reason = "there are more uploads, but the server does not say how to go on"
                 raise self._error("list_multipart", prefix, DriverError, reason)
+
+    def _upload(self, item: MultipartUploadTypeDef) -> MultipartUpload | None:
+        """Describe an incomplete upload; None for one outside the root, which some servers list all the same."""
+        key: str = required(item, "Key")
+        if not key.startswith(self._root):
+            return None
+        initiated: datetime = required(item, "Initiated")
+        return MultipartUpload(key[len(self._root) :], required(item, "UploadId"), initiated.timestamp())
 
 
 def _outcome(key: str, gone: bool, error: ErrorTypeDef | None) -> Deleted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import (  # noqa: TID251
     BotoCoreError,
@@ -30,7 +30,7 @@ from botocore.parsers import ResponseParserError  # noqa: TID251
 from regstore_drivers.errors import DriverError, NotFound, PermissionDenied, Unavailable, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 NO_CREDENTIALS = (
     "no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), "
@@ -80,6 +80,17 @@ def is_refusal(error: ClientError) -> bool:
     """Tell whether the server may have refused a part of the request that it does not know, such as a header."""
     status, code, _, _ = answer_of(error)
     return status == 501 or (status == 400 and code not in _DENIED | _BUSY)
+
+
+def required(answer: Mapping[str, Any], name: str) -> Any:
+    """Return a part of an answer that is never missing.
+
+    Raises:
+        ResponseParserError: it is missing, as when something else than an S3 server answered.
+    """
+    if name not in answer:
+        raise ResponseParserError(f"it has no {name}")
+    return answer[name]
 
 
 @contextmanager

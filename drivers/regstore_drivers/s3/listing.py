@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from regstore_drivers.base import Entry
@@ -59,13 +60,10 @@ class Listing:
         for page in pages:
             found += self._objects(page)
         found.sort(key=_key)
-        previous = None
-        for entry in found:
-            if entry.key == previous:
+        for entry, following in pairwise(found):
+            if entry.key == following.key:
                 raise self._broken(f"{entry.key!r} came twice")
-            previous = entry.key
-            if entry.key > start_after:
-                yield entry
+        yield from (entry for entry in found if entry.key > start_after)
 
     def names(self) -> Iterator[str]:
         """Yield the names one level below the prefix, in byte order."""

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError  # noqa: TID251
 from regstore_drivers.base import READ_LIMIT_BYTES, Entry, ReadDriver
 from regstore_drivers.errors import DriverError, InvalidKey, NotFound, TooLarge, Unreachable
 from regstore_drivers.s3.connection import Connection
-from regstore_drivers.s3.errors import answer_of, translated
+from regstore_drivers.s3.errors import answer_of, required, translated
 from regstore_drivers.s3.listing import Listing
 from regstore_drivers.s3.stream import BUFFER_BYTES, Body
 
@@ -172,6 +172,8 @@ class S3Reader(ReadDriver):
         try:
             with translated(operation, key, self._location):
                 found: dict[str, Any] = client.head_object(Bucket=self._bucket, Key=full, **more)
+                for part in ("ContentLength", "LastModified"):
+                    required(found, part)
         except NotFound:
             self._check_bucket(operation, key)
             raise

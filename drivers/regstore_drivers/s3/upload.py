@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from botocore.exceptions import ClientError  # noqa: TID251
 
 from regstore_drivers.errors import AlreadyExists, DigestMismatch
-from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal
+from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, required
 
 if TYPE_CHECKING:
     from regstore_drivers.base import Source
@@ -150,7 +150,7 @@ class Upload:
         if checksums:
             attributes["ChecksumAlgorithm"] = "SHA256"
         try:
-            upload_id = client.create_multipart_upload(**self._where, **attributes)["UploadId"]
+            upload_id = required(client.create_multipart_upload(**self._where, **attributes), "UploadId")
         except ClientError as error:
             raise _Refused if checksums and is_refusal(error) else error from error
         with aborting(self._connection, self._where, upload_id), open_source(source) as stream:
@@ -166,7 +166,7 @@ class Upload:
                     )
                 except ClientError as error:
                     raise _Refused if number == 1 and checksums and is_refusal(error) else error from error
-                parts.append({"PartNumber": number, "ETag": answer["ETag"], **checksum})
+                parts.append({"PartNumber": number, "ETag": required(answer, "ETag"), **checksum})
             self._complete(upload_id, parts, self._condition(if_absent))
 
     def _complete(self, upload_id: str, parts: list[dict[str, Any]], condition: dict[str, str]) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regstore_drivers.base import Driver, Entry, ReadDriver
-from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
+    from regstore_drivers.errors import DriverError
     from collections.abc import Iterator
 
 INVALID_KEYS = ("", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "./a", "a\0b")

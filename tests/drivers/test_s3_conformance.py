@@ -1,0 +1,36 @@
+"""The suite for all drivers, on the S3 driver over two servers."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from fixtures_s3 import OpenS3
+from regstore_drivers.s3 import S3Driver
+from regstore_drivers.testing import DriverSuite
+from support.moto_s3 import MotoServer
+from support.seaweed import SeaweedServer
+
+
+class S3Suite(DriverSuite):
+    """What S3 leaves open: it does not tell absent keys, and a move is a copy and a deletion."""
+
+    tells_absent = False
+    copies_keep_mtime = False
+    has_atomic_move = False
+
+
+@pytest.mark.s3
+class TestSeaweedfs(S3Suite):
+    @pytest.fixture
+    def driver(self, seaweed: SeaweedServer, seaweed_shared_bucket: str, open_s3: OpenS3) -> S3Driver:
+        return open_s3(seaweed, seaweed_shared_bucket, uuid.uuid4().hex)
+
+
+class TestMoto(S3Suite):
+    many_keys = 1010
+
+    @pytest.fixture
+    def driver(self, moto: MotoServer, moto_shared_bucket: str, open_s3: OpenS3) -> S3Driver:
+        return open_s3(moto, moto_shared_bucket, uuid.uuid4().hex)
