@@ -11,7 +11,7 @@ from hypothesis import settings
 settings.register_profile("regstore", settings.get_profile(settings.get_current_profile_name()), deadline=None)
 settings.load_profile("regstore")
 
-pytest_plugins = ["fixtures_registry", "fixtures_s3"]
+pytest_plugins = ["fixtures_cli", "fixtures_registry", "fixtures_s3"]
 
 
 def _skipped_in_ci(config: pytest.Config) -> int:

@@ -18,7 +18,7 @@ from regstore.gc.actions import Action, Kind, Plan, Verb
 from regstore.gc.catalogue import finding
 from regstore.gc.guards import check_markers
 from regstore.gc.journal import Journal, Ledger, entry_of
-from regstore.gc.lock import hold_lock
+from regstore.gc.lock import clock_resolution, hold_lock
 from regstore.gc.plan import Planner
 from regstore.gc.purge import purge_runs
 from regstore.gc.quarantine import Remover, put_back
@@ -171,6 +171,10 @@ class _Run:
     def _now(self) -> float:
         return self._started + time.monotonic() - self._monotonic
 
+    def _journal_time(self) -> float:
+        """Return the time that is noted: never later than what a run that follows at once will read."""
+        return self._now() - clock_resolution(self._driver)
+
     def _new_planner(self) -> Planner:
         return Planner(self._registry, self._options, self._state, Journal(self._driver), self._now(), self._cancel)
 
@@ -203,7 +207,7 @@ class _Run:
         result.removed = {kind: (count, self._bytes[kind]) for kind, count in sorted(self._counts.items())}
         self._ledger.finish(
             {
-                "finished_at": self._now(),
+                "finished_at": self._journal_time(),
                 "removed": {kind: {"count": c, "bytes": b} for kind, (c, b) in result.removed.items()},
                 "restored_count": result.restored_count,
             }
@@ -238,7 +242,7 @@ class _Run:
         for action in restores:
             source = quarantined.get(action.key)
             if source is not None and put_back(self._driver, source, action.key, action.digest, action.kind):
-                entries.append(entry_of(action, source, action.key, self._now()))
+                entries.append(entry_of(action, source, action.key, self._journal_time()))
                 result.findings.append(finding("restored", action.key, action.reason))
         result.restored_count += len(entries)
         self._ledger.write(entries)
@@ -282,7 +286,7 @@ class _Run:
 
     def _remove_batch(self, batch: list[Action], result: Result) -> None:
         self._cancel.check()
-        for action, outcome in self._remover.remove(batch, self._now()):
+        for action, outcome in self._remover.remove(batch, self._journal_time()):
             if outcome.failure:
                 result.findings.append(finding("removal-failed", action.key, outcome.failure))
             elif action.verb is Verb.CONDEMN:

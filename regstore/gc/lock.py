@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 LOCK = f"{HOME}lock"
 
 
+def clock_resolution(driver: ReadDriver) -> float:
+    """Return in which steps, in seconds, the storage tells the time: object stores cut it to whole seconds."""
+    return 0.0 if isinstance(driver, HasLocalPath) else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who holds a lock. `started_at` is when the process began, so that a reused pid is not taken for it."""
@@ -139,7 +144,7 @@ def _take_object(driver: Driver, holder: Holder) -> tuple[float, Holder | None]:
         driver.write(LOCK, data, len(data))
     if _read_holder(driver) != holder:
         raise _locked(_read_holder(driver), driver)
-    return driver.stat(LOCK).newest, former
+    return driver.stat(LOCK).newest + clock_resolution(driver), former
 
 
 def _read_holder(driver: ReadDriver) -> Holder | None:

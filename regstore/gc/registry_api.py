@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import ssl
+from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -61,7 +62,7 @@ class RegistryApi:
         self._scheme, self._host, self._port = parts.scheme, parts.hostname, parts.port
         self._path = parts.path.rstrip("/")
         self._headers = {"Accept": _ACCEPT, **_authorization(parts.netloc)}
-        self._connection: http.client.HTTPConnection | None = None
+        self._idle: deque[http.client.HTTPConnection] = deque()
 
     def ping(self) -> None:
         """See that it answers.
@@ -130,10 +131,9 @@ class RegistryApi:
         )
 
     def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the connections."""
+        while self._idle:
+            self._idle.pop().close()
 
     def _check_access(self, status: int) -> None:
         if status in (401, 403):
@@ -145,26 +145,31 @@ class RegistryApi:
 
     def _request(self, method: str, path: str, *, is_whole_path: bool = False) -> tuple[int, dict[str, str]]:
         target = path if is_whole_path else self._path + path
-        for attempt in (1, 2):
-            fresh = self._connection is None
-            connection = self._connection or self._connect()
-            self._connection = connection
+        while True:
+            connection, is_fresh = self._take_connection()
             try:
                 connection.request(method, target, headers=self._headers)
                 response = connection.getresponse()
                 response.read()
             except (OSError, http.client.HTTPException) as error:
-                self.close()
+                connection.close()
                 # A kept-alive connection may have been closed by the other side; deleting twice does no harm.
-                if fresh or attempt == 2:
+                if is_fresh:
                     raise StorageFailedError(
                         f"{self.url} does not answer: {error}",
                         hint="nothing is removed behind its back",
                         code="registry-unreachable",
                     ) from error
                 continue
+            self._idle.append(connection)
             return response.status, {name.lower(): value for name, value in response.getheaders()}
-        raise AssertionError("unreachable")
+
+    def _take_connection(self) -> tuple[http.client.HTTPConnection, bool]:
+        """Take an idle connection, or a fresh one; threads ask at once."""
+        try:
+            return self._idle.pop(), False
+        except IndexError:
+            return self._connect(), True
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._scheme == "http":

@@ -173,8 +173,9 @@ class Registry:
         self.config_path.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def _spawn(self) -> None:
-        # A variable REGISTRY_STORAGE_... would override the configuration.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+        # Such a variable would override the configuration, or make its S3 client fail.
+        foreign = ("REGISTRY_", "AWS_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 # A test process that is killed takes its registry along.
