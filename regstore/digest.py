@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NewType
+from typing import TYPE_CHECKING, NewType, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Digest = NewType("Digest", bytes)
 
@@ -29,18 +32,34 @@ def parse_digest(text: str) -> Digest:
     Raises:
         ValueError: it is no digest of a known algorithm.
     """
-    if len(text) == LINK_LENGTH and text.startswith("sha256:"):
-        # The hot path, once per descriptor: fromhex alone would take upper case and blanks, the way back does not.
-        try:
-            packed = bytes.fromhex(text[7:])
-        except ValueError:
-            packed = b""
-        if packed.hex() == text[7:]:
-            return Digest(packed)
     algorithm, separator, digits = text.partition(":")
     if not separator:
         raise ValueError(f"{text[:80]!r} is not a digest")
     return pack_digest(algorithm, digits)
+
+
+def parse_digests(texts: Sequence[str]) -> tuple[Digest, ...]:
+    """Parse many at once: SHA-256 digests, the usual case, cost a fraction of `parse_digest` each.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    _, *digits = "".join(texts).split("sha256:")
+    if len(digits) == len(texts) and not set(map(len, digits)) - {64}:
+        packed = pack_sha256("".join(digits))
+        if packed is not None:
+            return cast("tuple[Digest, ...]", tuple([packed[i : i + 32] for i in range(0, len(packed), 32)]))
+    return tuple(map(parse_digest, texts))
+
+
+def pack_sha256(digits: str) -> bytes | None:
+    """Pack lower-case hexadecimal digits, of one digest or of many on end; None when something else is among them."""
+    try:
+        packed = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    # fromhex takes upper case and blanks, the way back gives neither.
+    return packed if packed.hex() == digits else None
 
 
 def pack_digest(algorithm: str, digits: str) -> Digest:

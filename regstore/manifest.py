@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from regstore.digest import Digest, parse_digest
+from regstore.digest import Digest, parse_digests
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 """The largest manifest that a registry accepts (registry/handlers/manifests.go, maxManifestBodySize)."""
@@ -34,6 +35,13 @@ _FOREIGN = (
 )
 
 
+ROLE_MASK = 0x03
+FOREIGN = 0x10
+"""The flag of a reference whose bytes may legitimately be absent."""
+IS_MANIFEST = 0x20
+"""The flag of a reference whose media type is one of a manifest."""
+
+
 class ManifestError(ValueError):
     """The bytes are no manifest of a known kind."""
 
@@ -48,10 +56,8 @@ class Kind(IntEnum):
     OCI_INDEX = 5
     OCI_ARTIFACT = 6
 
-    @property
-    def is_index(self) -> bool:
-        """Whether its references are children."""
-        return self in (Kind.LIST, Kind.OCI_INDEX)
+
+_INDEXES = frozenset({Kind.LIST, Kind.OCI_INDEX})
 
 
 class Role(IntEnum):
@@ -88,11 +94,29 @@ class Reference(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """What a manifest reaches, with duplicates as they stand. `subject` is the manifest that this one refers to."""
+    """What a manifest reaches, with duplicates as they stand.
+
+    Attributes:
+        kind: its kind.
+        digests, sizes, flags: its descriptors, column by column, since a volume has millions of them; flags are the
+        role
+            and `FOREIGN`, `IS_MANIFEST`.
+        subject: the manifest that this one refers to.
+    """
 
     kind: Kind
-    references: tuple[Reference, ...]
+    digests: tuple[Digest, ...]
+    sizes: tuple[int, ...]
+    flags: tuple[int, ...]
     subject: Digest | None
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The descriptors, row by row."""
+        return tuple(
+            Reference(digest, size, Role(flags & ROLE_MASK), bool(flags & FOREIGN), bool(flags & IS_MANIFEST))
+            for digest, size, flags in zip(self.digests, self.sizes, self.flags, strict=True)
+        )
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -108,27 +132,21 @@ def decode_manifest(data: bytes) -> Manifest:
     if not isinstance(content, dict):
         raise ManifestError("not a JSON object")
     kind = _kind_of(content)
-    references: list[Reference] = []
+    subject = _subject_of(content)
     if kind is Kind.SCHEMA1:
-        for layer in _list_of(content, "fsLayers"):
-            digest = _digest_of(layer.get("blobSum"), "fsLayers[].blobSum")
-            references.append(Reference(digest, -1, Role.LAYER, False, False))
-    elif kind.is_index:
-        references += [_reference(entry, Role.CHILD, "manifests[]") for entry in _list_of(content, "manifests")]
-    elif kind is Kind.OCI_ARTIFACT:
-        references += [_reference(entry, Role.BLOB, "blobs[]") for entry in _list_of(content, "blobs")]
-    else:
-        config = content.get("config")
-        if not isinstance(config, dict):
-            raise ManifestError("config is not a descriptor")
-        references.append(_reference(config, Role.CONFIG, "config"))
-        references += [_reference(entry, Role.LAYER, "layers[]") for entry in _list_of(content, "layers")]
-    subject = content.get("subject")
-    if subject is None:
-        return Manifest(kind, tuple(references), None)
-    if not isinstance(subject, dict):
-        raise ManifestError("subject is not a descriptor")
-    return Manifest(kind, tuple(references), _digest_of(subject.get("digest"), "subject"))
+        layers = _list_of(content, "fsLayers")
+        digests = _digests_of([layer.get("blobSum") for layer in layers], "fsLayers[].blobSum")
+        return Manifest(kind, digests, (-1,) * len(layers), (Role.LAYER.value,) * len(layers), subject)
+    if kind in _INDEXES:
+        return Manifest(kind, *_descriptors(_list_of(content, "manifests"), Role.CHILD, "manifests[]"), subject)
+    if kind is Kind.OCI_ARTIFACT:
+        return Manifest(kind, *_descriptors(_list_of(content, "blobs"), Role.BLOB, "blobs[]"), subject)
+    config = content.get("config")
+    if not isinstance(config, dict):
+        raise ManifestError("config is not a descriptor")
+    layers = _list_of(content, "layers")
+    digests, sizes, flags = _descriptors([config, *layers], Role.LAYER, "config or layers[]")
+    return Manifest(kind, digests, sizes, (flags[0] & ~ROLE_MASK | Role.CONFIG.value, *flags[1:]), subject)
 
 
 def _kind_of(content: dict[str, Any]) -> Kind:
@@ -147,7 +165,7 @@ def _kind_of(content: dict[str, Any]) -> Kind:
             raise ManifestError(f"unknown media type {media_type!r}")
         kind = known
     # A document that is two kinds at once reaches more than either decoder sees.
-    foreign = ("config", "layers", "fsLayers") if kind.is_index else ("manifests", "fsLayers")
+    foreign = ("config", "layers", "fsLayers") if kind in _INDEXES else ("manifests", "fsLayers")
     if kind is not Kind.OCI_ARTIFACT and any(content.get(field) for field in foreign):
         raise ManifestError(f"a {kind.name.lower()} with {' or '.join(foreign)}")
     return kind
@@ -157,30 +175,47 @@ def _list_of(content: dict[str, Any], field: str) -> list[dict[str, Any]]:
     value = content.get(field)
     if value is None:
         return []  # Go writes an empty slice as null
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+    if not isinstance(value, list) or set(map(type, value)) - {dict}:
         raise ManifestError(f"{field} is not a list of objects")
     return value
 
 
-def _reference(descriptor: dict[str, Any], role: Role, field: str) -> Reference:
-    size = descriptor.get("size", -1)
-    media_type = descriptor.get("mediaType", "")
-    if type(size) is not int or not -1 <= size < 1 << 63:
+def _descriptors(
+    entries: list[dict[str, Any]], role: Role, field: str
+) -> tuple[tuple[Digest, ...], tuple[int, ...], tuple[int, ...]]:
+    """Take descriptors apart into digests, sizes and flags, a column at a time."""
+    sizes = [entry.get("size", -1) for entry in entries]
+    if set(map(type, sizes)) - {int} or (sizes and not -1 <= min(sizes) <= max(sizes) < 1 << 63):
         raise ManifestError(f"{field}: size is not a number of bytes")
-    if type(media_type) is not str:
+    media_types = [entry.get("mediaType", "") for entry in entries]
+    if set(map(type, media_types)) - {str}:
         raise ManifestError(f"{field}: mediaType is not a string")
-    is_foreign = bool(descriptor.get("urls")) or media_type.startswith(_FOREIGN)
-    try:
-        digest = parse_digest(descriptor["digest"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ManifestError(f"{field} has no digest: {error}") from None
-    return Reference(digest, size, role, is_foreign, media_type in _MANIFEST_TYPES)
+    plain = int(role)
+    flags = [plain | more for more in map(_media_type_flags, media_types)]
+    for position, entry in enumerate(entries):
+        if entry.get("urls"):
+            flags[position] |= FOREIGN
+    return _digests_of([entry.get("digest") for entry in entries], field), tuple(sizes), tuple(flags)
 
 
-def _digest_of(value: object, field: str) -> Digest:
-    if not isinstance(value, str):
+@lru_cache(maxsize=256)
+def _media_type_flags(media_type: str) -> int:
+    return (FOREIGN if media_type.startswith(_FOREIGN) else 0) | (IS_MANIFEST if media_type in _MANIFEST_TYPES else 0)
+
+
+def _digests_of(texts: list[Any], field: str) -> tuple[Digest, ...]:
+    if set(map(type, texts)) - {str}:
         raise ManifestError(f"{field} has no digest")
     try:
-        return parse_digest(value)
+        return parse_digests(texts)
     except ValueError as error:
         raise ManifestError(f"{field}: {error}") from None
+
+
+def _subject_of(content: dict[str, Any]) -> Digest | None:
+    subject = content.get("subject")
+    if subject is None:
+        return None
+    if not isinstance(subject, dict):
+        raise ManifestError("subject is not a descriptor")
+    return _digests_of([subject.get("digest")], "subject")[0]

@@ -9,17 +9,19 @@ another.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from regstore.digest import Digest
-from regstore.manifest import Kind, Manifest
+from regstore.manifest import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regstore.manifest import Manifest
+
 FORMAT = 1
-FOREIGN = 0x10
-IS_MANIFEST = 0x20
 
 _HEADER = struct.Struct(">BBIII")
 _REFERENCE = struct.Struct(">32sqB")
@@ -43,15 +45,23 @@ class Record(NamedTuple):
 
 def record_of(manifest: Manifest, size: int) -> Record:
     """Pack a decoded manifest of `size` bytes."""
-    packed = bytearray()
-    others: list[tuple[Digest, int, int]] = []
-    for digest, length, role, is_foreign, is_manifest in manifest.references:
-        flags = role | (FOREIGN if is_foreign else 0) | (IS_MANIFEST if is_manifest else 0)
-        if len(digest) == 32:
-            packed += _REFERENCE.pack(digest, length, flags)
+    rows = zip(manifest.digests, manifest.sizes, manifest.flags, strict=True)
+    if not set(map(len, manifest.digests)) - {32}:
+        packed = _references(len(manifest.digests)).pack(*chain.from_iterable(rows))
+        return Record(manifest.kind, size, manifest.subject, packed, ())
+    short = bytearray()
+    others = []
+    for row in rows:
+        if len(row[0]) == 32:
+            short += _REFERENCE.pack(*row)
         else:
-            others.append((digest, length, flags))
-    return Record(manifest.kind, size, manifest.subject, bytes(packed), tuple(others))
+            others.append(row)
+    return Record(manifest.kind, size, manifest.subject, bytes(short), tuple(others))
+
+
+@lru_cache(maxsize=128)
+def _references(count: int) -> struct.Struct:
+    return struct.Struct(">" + _REFERENCE.format[1:] * count)
 
 
 def encode_record(record: Record) -> bytes:

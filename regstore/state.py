@@ -22,18 +22,19 @@ from regstore import record as records
 from regstore.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-_SCHEMA_VERSION = 2
-_LOOKUP_COUNT = 500
+_SCHEMA_VERSION = 3
 _WRITE_COUNT = 250
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS manifest (digest BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS manifests (repository TEXT PRIMARY KEY, records BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS repository (
     name TEXT PRIMARY KEY, layers BLOB NOT NULL, revisions BLOB NOT NULL, histories TEXT NOT NULL, marks BLOB
 );
 """
 
+
+_LENGTHS = struct.Struct(">HI")
 
 MARK = struct.Struct(">32sq")
 """A digest and the size in bytes that manifests say (-1: nothing)."""
@@ -82,24 +83,35 @@ class State:
         self.path = path
         self._db = _open_database(path)
         self._repositories: dict[str, Known] = {}
+        self._manifests: dict[str, bytes] = {}
 
-    def known_manifests(self, digests: Sequence[bytes]) -> dict[Digest, records.Record]:
-        """Return the records of those manifests that are known."""
+    def known_manifests(self, repository: str) -> dict[Digest, records.Record]:
+        """Return the records of the manifests that are known of a repository."""
+        if repository in self._manifests:
+            return parse_manifests(self._manifests[repository])
+        query = "SELECT records FROM manifests WHERE repository = ?"
+        with suppress(sqlite3.Error, struct.error, ValueError):
+            row = self._db.execute(query, (repository,)).fetchone()
+            if row:
+                return parse_manifests(row[0])
+        return {}
+
+    def all_known_manifests(self) -> dict[Digest, records.Record]:
+        """Return the records of all manifests that are known of any repository."""
+        self.commit()
         known: dict[Digest, records.Record] = {}
-        for start in range(0, len(digests), _LOOKUP_COUNT):
-            batch = digests[start : start + _LOOKUP_COUNT]
-            marks = ",".join("?" * len(batch))
-            query = f"SELECT digest, record FROM manifest WHERE digest IN ({marks})"  # noqa: S608 - only marks
-            with suppress(sqlite3.Error, struct.error, ValueError):
-                for digest, data in self._db.execute(query, batch):
-                    known[Digest(digest)] = records.parse_record(data)
+        with suppress(sqlite3.Error, struct.error, ValueError):
+            for (data,) in self._db.execute("SELECT records FROM manifests"):
+                known.update(parse_manifests(data))
         return known
 
-    def remember_manifests(self, found: Mapping[Digest, records.Record]) -> None:
-        """Remember the references of manifests whose bytes were hashed; sorted batches of thousands are the fastest."""
-        rows = [(digest, records.encode_record(record)) for digest, record in sorted(found.items())]
-        with suppress(sqlite3.Error), self._db:
-            self._db.executemany("INSERT OR REPLACE INTO manifest VALUES (?, ?)", rows)
+    def remember_manifests(self, repository: str, known: Mapping[Digest, records.Record]) -> None:
+        """Replace the records of a repository's manifests, whose bytes were hashed."""
+        self._manifests[repository] = b"".join(
+            [part for digest, record in known.items() for part in _manifest_parts(digest, record)]
+        )
+        if len(self._manifests) >= _WRITE_COUNT:
+            self.commit()
 
     def known_repository(self, name: str) -> Known:
         """Return what is remembered of a repository."""
@@ -128,9 +140,12 @@ class State:
             (name, b"".join(known.layers), b"".join(known.revisions), json.dumps(known.histories), known.marks)
             for name, known in self._repositories.items()
         ]
+        manifests = list(self._manifests.items())
         self._repositories.clear()
+        self._manifests.clear()
         with suppress(sqlite3.Error), self._db:
             self._db.executemany("INSERT OR REPLACE INTO repository VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT OR REPLACE INTO manifests VALUES (?, ?)", manifests)
 
     def close(self) -> None:
         """Close the database; what was not committed is forgotten."""
@@ -173,6 +188,27 @@ def _prepare(database: sqlite3.Connection) -> None:
     if version != wanted:
         database.executescript(f"PRAGMA user_version = {wanted}; {_SCHEMA}")
     database.execute("PRAGMA synchronous = NORMAL")
+
+
+def parse_manifests(data: bytes) -> dict[Digest, records.Record]:
+    """Read digests and records as `State.remember_manifests` packs them.
+
+    Raises:
+        struct.error, ValueError: they are damaged.
+    """
+    known: dict[Digest, records.Record] = {}
+    position = 0
+    while position < len(data):
+        digest_length, record_length = _LENGTHS.unpack_from(data, position)
+        start = position + _LENGTHS.size + digest_length
+        position = start + record_length
+        known[Digest(data[start - digest_length : start])] = records.parse_record(data[start:position])
+    return known
+
+
+def _manifest_parts(digest: Digest, record: records.Record) -> tuple[bytes, bytes, bytes]:
+    encoded = records.encode_record(record)
+    return _LENGTHS.pack(len(digest), len(encoded)), digest, encoded
 
 
 def _unpack(data: bytes) -> frozenset[bytes]:

@@ -96,7 +96,7 @@ class Planner:
         self._now = now
         self._cancel = cancel
         self._volume: Volume = registry.open_volume(options.jobs)
-        manifests = ManifestReader(self._volume, state, self._volume.jobs)
+        manifests = ManifestReader(self._volume, state)
         doubted: dict[str, set[Digest]] = {}
         for key in journal.quarantined:
             spec = layout.parse_key(key)

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from regstore.registry.scan import Volume
     from regstore.state import State
 
-_FLUSH_COUNT = 8_000
-"""Records are remembered in sorted batches of so many, which an ordered table takes several times faster."""
-
 
 class Trouble(NamedTuple):
     """Why a manifest cannot be believed: `manifest-missing`, `manifest-corrupt` or `manifest-unknown`, and the
@@ -31,59 +28,60 @@ class Trouble(NamedTuple):
 class ManifestReader:
     """Gives the record of a manifest, or the trouble with it.
 
-    A manifest is hashed before it is believed, and is read at most once a run; a remembered one is not read at all.
+    A manifest is hashed before it is believed; a remembered one is not read at all. On storage where a read is a
+    request (`Volume.jobs` above one) each is read at most once a run, and what is known of any repository serves all.
 
     Args:
         volume: where manifests are read.
         state: where records are remembered.
-        jobs: how many are read at once.
     """
 
-    def __init__(self, volume: Volume, state: State, jobs: int = 1) -> None:
+    def __init__(self, volume: Volume, state: State) -> None:
         self._volume = volume
         self._state = state
-        self._jobs = jobs
+        self._repository = ""
         self._records: dict[Digest, Record | Trouble] = {}
-        self._new: dict[Digest, Record] = {}
+        self._everywhere: dict[Digest, Record | Trouble] | None = None
 
-    def load(self, digests: Iterable[Digest]) -> None:
-        """Get a batch ready, and let go of the former batch."""
-        records = self._records = {}
-        wanted = list(digests)
-        records.update(self._state.known_manifests(wanted))
+    def load(self, repository: str, digests: Iterable[Digest]) -> None:
+        """Get the manifests of a repository ready, and let go of the former one's."""
+        self._repository = repository
+        known = self._state.known_manifests(repository)
+        self._records = {}
         missing = []
-        for digest in wanted:
-            if digest in self._new:
-                records[digest] = self._new[digest]
-            elif digest not in records:
+        for digest in digests:
+            record = known.get(digest) or self._elsewhere(digest)
+            if record is None:
                 missing.append(digest)
-        for digest, found in zip(missing, map_bounded(self._read, missing, self._jobs), strict=True):
+            else:
+                self._records[digest] = record
+        for digest, found in zip(missing, map_bounded(self._read, missing, self._volume.jobs), strict=True):
             self._take(digest, found)
 
     def get(self, digest: Digest) -> Record | Trouble:
-        """Return one record, read now when no batch held it."""
+        """Return one record, read now when the repository's batch did not hold it."""
         found = self._records.get(digest)
         if found is None:
-            found = self._new.get(digest) or self._state.known_manifests([digest]).get(digest)
-            if found is None:
-                found = self._read(digest)
-                self._take(digest, found)
-            else:
-                self._records[digest] = found
+            found = self._elsewhere(digest) or self._read(digest)
+            self._take(digest, found)
         return found
 
-    def flush(self) -> None:
-        """Hand what was learned to the state."""
-        if self._new:
-            self._state.remember_manifests(self._new)
-            self._new.clear()
+    def remember(self) -> None:
+        """Hand the records of the repository to the state."""
+        records = {digest: found for digest, found in self._records.items() if isinstance(found, Record)}
+        self._state.remember_manifests(self._repository, records)
+
+    def _elsewhere(self, digest: Digest) -> Record | Trouble | None:
+        if self._volume.jobs == 1:
+            return None
+        if self._everywhere is None:
+            self._everywhere = dict(self._state.all_known_manifests())
+        return self._everywhere.get(digest)
 
     def _take(self, digest: Digest, found: Record | Trouble) -> None:
         self._records[digest] = found
-        if isinstance(found, Record):
-            self._new[digest] = found
-            if len(self._new) >= _FLUSH_COUNT:
-                self.flush()
+        if self._everywhere is not None and isinstance(found, Record):
+            self._everywhere[digest] = found
 
     def _read(self, digest: Digest) -> Record | Trouble:
         try:

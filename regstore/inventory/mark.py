@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from regstore.digest import Digest, format_digest, pack_digest
 from regstore.inventory.manifests import ManifestReader, Trouble
 from regstore.layout import LayerLink, RevisionLink, TagLink
-from regstore.manifest import Kind
-from regstore.record import FOREIGN, IS_MANIFEST, Record
+from regstore.manifest import FOREIGN, IS_MANIFEST, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from regstore.record import Record
     from regstore.registry.scan import Repository
 
 _SIGNATURE_TAG = re.compile(r"sha256-([0-9a-f]{64})(\.[A-Za-z0-9]+)?")
@@ -98,7 +98,7 @@ class _Marker:
 
     def mark(self) -> Marks:
         repository, policy, marks = self._repository, self._policy, self._marks
-        self._manifests.load(repository.revisions.union(repository.tags.values()))
+        self._manifests.load(repository.name, repository.revisions.union(repository.tags.values()))
         for damage in repository.damage:
             self._freeze(damage.kind, damage.key, damage.detail)
         self._find_referrers()

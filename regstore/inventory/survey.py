@@ -75,7 +75,6 @@ class Survey:
             names = [name for name in self._volume.list_repositories() if name not in seen]
         progress.finish()
         yield from self._look_again(damaged)
-        self._manifests.flush()
         self._state.commit()
 
     def _look_again(self, damaged: list[str]) -> Iterator[tuple[Repository, Marks]]:
@@ -102,6 +101,7 @@ class Survey:
         marks = recall_marks(repository, known) if policy.keep_untagged else None
         if marks is None:
             marks = mark_repository(repository, self._manifests, policy)
+            self._manifests.remember()
         remembered = to_remember(repository, marks, known if policy.keep_untagged else None)
         if remembered != known:
             self._state.remember_repository(name, remembered)

@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from regstore import layout
-from regstore.digest import HEX_LENGTHS, Digest, pack_digest
+from regstore.digest import HEX_LENGTHS, LINK_LENGTH, Digest, pack_digest, pack_sha256
 from regstore.registry.scan import (
     BlobInfo,
     Blobs,
     Damage,
     Repository,
     Upload,
-    expected_link,
     take_other_content,
     take_tag_link,
     upload_start,
@@ -147,16 +146,19 @@ class LocalVolume:
             repository.sound_layers.update(familiar)
             for digest in digests.keys() - known if familiar else digests:
                 name = digests[digest]
+                if algorithm == "sha256" and _size_of(f"{name}/link", directory) == LINK_LENGTH:
+                    # A third of the price of reading it. What a link of the right size holds, fsck looks at.
+                    repository.layers.add(digest)
+                    repository.sound_layers.add(digest)
+                    continue
                 content = _read_link(f"{name}/link", directory)
                 if content is None:
                     repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
                     continue
                 repository.layers.add(digest)
-                if content != expected_link(digest):
+                if content != f"{algorithm}:{name}".encode():
                     key = f"{prefix}/{algorithm}/{name}/link"
                     take_other_content(repository, digest, content, key, is_layer=True)
-                elif algorithm == "sha256":
-                    repository.sound_layers.add(digest)
 
     def _scan_revisions(self, prefix: str, known: frozenset[bytes], repository: Repository) -> None:
         for algorithm, directory, digests in self._link_directories(prefix, repository):
@@ -171,7 +173,7 @@ class LocalVolume:
                     repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
                     continue
                 repository.revisions.add(digest)
-                if content != expected_link(digest):
+                if content != f"{algorithm}:{name}".encode():
                     key = f"{prefix}/{algorithm}/{name}/link"
                     take_other_content(repository, digest, content, key, is_layer=False)
                 elif algorithm == "sha256":
@@ -404,6 +406,16 @@ def _names(path: str) -> list[str]:
         raise
 
 
+def _size_of(path: str, directory: int | None) -> int:
+    """Return the size of a file, -1 when it is not there."""
+    try:
+        return os.stat(path, dir_fd=directory).st_size
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return -1
+        raise
+
+
 def _exists(path: str, directory: int | None) -> bool:
     # access(2) cannot tell why it says no, and is cheaper for the yes.
     if os.access(path, os.F_OK, dir_fd=directory):
@@ -433,14 +445,7 @@ def _read_link(path: str, directory: int | None) -> bytes | None:
 
 def _pack_names(names: list[str]) -> bytes | None:
     """Pack the names of a directory of SHA-256 digests at once, or None when one is something else."""
-    joined = "".join(names)
-    if len(joined) != 64 * len(names) or set(map(len, names)) - {64}:
-        return None
-    try:
-        packed = bytes.fromhex(joined)
-    except ValueError:
-        return None
-    return packed if packed.hex() == joined else None
+    return None if set(map(len, names)) - {64} else pack_sha256("".join(names))
 
 
 def _digests(names: list[str], algorithm: str) -> tuple[dict[Digest, str], list[str]]:
