@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.collection import Volume
 from support.programs import require_program
 from support.registry import BINARY, Registry
 
@@ -45,3 +46,10 @@ def registry(make_registry: MakeRegistry) -> Registry:
 def cached_registry(make_registry: MakeRegistry) -> Registry:
     """A running registry with the in-memory blob descriptor cache, the packaged default."""
     return make_registry(cache="inmemory")
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Volume:
+    """An empty root directory, to be served by real registries and collected by the command line."""
+    require_program(BINARY, "docker-registry")
+    return Volume(tmp_path / "volume", tmp_path)

@@ -8,19 +8,19 @@ Symbolic links are followed where a key leads through one, as a registry does, a
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import secrets
 import stat as stat_module
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
-from regstore_drivers import _linux
+from regstore_drivers._linux import copy_content
 from regstore_drivers.base import READ_LIMIT_BYTES, Capacity, Deleted, Driver, Entry, Source
+from regstore_drivers.content import iter_promised
 from regstore_drivers.errors import (
     AlreadyExists,
-    DigestMismatch,
     DriverError,
     InvalidKey,
     NotFound,
@@ -28,6 +28,8 @@ from regstore_drivers.errors import (
     ShortRead,
     TooLarge,
 )
+from regstore_drivers.keys import check_key, check_prefix
+from regstore_drivers.rename import rename_exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,7 +65,7 @@ class FilesystemDriver(Driver):
     def stat(self, key: str) -> Entry:
         """Describe a regular file. See `ReadDriver.stat`."""
         try:
-            status = os.stat(self._path(key))
+            status = os.stat(self._path("stat", key))
         except OSError as error:
             raise self._error(error, "stat", key) from error
         if not stat_module.S_ISREG(status.st_mode):
@@ -72,10 +74,9 @@ class FilesystemDriver(Driver):
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
         """Walk the regular files below a prefix. See `ReadDriver.list`."""
-        directory, _, partial = prefix.rpartition("/")
-        if directory:
-            self._path(directory)
-            directory += "/"
+        check_prefix(prefix, "list", self.location)
+        directory, slash, partial = prefix.rpartition("/")
+        directory += slash
         yield from self._walk(directory, partial, os.fsencode(start_after))
 
     def _walk(self, directory: str, partial: str, start_after: bytes) -> Iterator[Entry]:
@@ -108,8 +109,7 @@ class FilesystemDriver(Driver):
 
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield names one level down. See `ReadDriver.list_dir`."""
-        if prefix:
-            self._path(prefix.rstrip("/"))
+        check_prefix(prefix, "list_dir", self.location)
         try:
             with os.scandir(self._base + prefix) as entries:
                 names = []
@@ -127,7 +127,7 @@ class FilesystemDriver(Driver):
 
     def read(self, key: str, limit: int = READ_LIMIT_BYTES) -> bytes:
         """Read a whole small file, unbuffered. See `ReadDriver.read`."""
-        path = self._path(key)
+        path = self._path("read", key)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -152,7 +152,7 @@ class FilesystemDriver(Driver):
     def open(self, key: str, offset: int = 0, length: int | None = None) -> BinaryIO:
         """Open a range of a file. See `ReadDriver.open`."""
         try:
-            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path("open", key), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise self._error(error, "open", key) from error
         status = os.fstat(descriptor)
@@ -171,96 +171,71 @@ class FilesystemDriver(Driver):
         self, key: str, source: Source, size: int, digest: str | None = None, *, if_absent: bool = False
     ) -> Entry:
         """Store a file durably or not at all. See `Driver.write`."""
-        path = self._path(key)
+        path = self._path("write", key)
+        with self._translated("write", key):
+            if if_absent and os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            directory = self._make_directories("write", key)
+            temporary, descriptor = _create_temporary(directory)
         try:
-            directory = self._make_directories(key)
-            temporary = f"{directory}/.{os.path.basename(path)[:100]}.{secrets.token_hex(6)}{_TEMPORARY_SUFFIX}"
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                try:
-                    self._fill(descriptor, key, source, size, digest)
+                for piece in iter_promised(source, size, digest, key=key, location=self.location):
+                    with self._translated("write", key):
+                        _write_all(descriptor, piece)
+                with self._translated("write", key):
                     _take_attributes(descriptor, path, directory)
                     os.fsync(descriptor)
                     status = os.fstat(descriptor)
-                finally:
-                    os.close(descriptor)
+            finally:
+                os.close(descriptor)
+            with self._translated("write", key):
                 if if_absent:
-                    _linux.rename_no_replace(temporary, path)
+                    rename_exclusive(temporary, path)
                 else:
                     os.rename(temporary, path)
+        except BaseException:
+            _remove_quietly(temporary)
+            raise
+        with self._translated("write", key):
+            _sync_directory(directory)
+        return _entry(key, status)
+
+    def copy(self, src: str, dst: str) -> Entry:
+        """Copy a file with owner, mode and times, sharing extents where the file system can. See `Driver.copy`."""
+        source, target = self._path("copy", src), self._path("copy", dst)
+        if os.path.isdir(source):
+            raise NotFound("a directory", operation="copy", key=src, location=self.location)
+        with self._translated("copy", src), open(source, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if not stat_module.S_ISREG(status.st_mode):
+                raise NotFound("not a regular file", operation="copy", key=src, location=self.location)
+            directory = self._make_directories("copy", dst)
+            temporary, descriptor = _create_temporary(directory)
+            try:
+                try:
+                    copy_content(file.fileno(), descriptor, status.st_size)
+                    _chown(descriptor, status.st_uid, status.st_gid)
+                    os.fchmod(descriptor, stat_module.S_IMODE(status.st_mode))
+                    os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+                    os.fsync(descriptor)
+                    copied = os.fstat(descriptor)
+                finally:
+                    os.close(descriptor)
+                os.rename(temporary, target)
             except BaseException:
                 _remove_quietly(temporary)
                 raise
             _sync_directory(directory)
-        except DriverError:
-            raise
-        except OSError as error:
-            raise self._error(error, "write", key) from error
-        return _entry(key, status)
-
-    def _fill(self, descriptor: int, key: str, source: Source, size: int, digest: str | None) -> None:
-        algorithm, _, digits = (digest or "").partition(":")
-        hasher = hashlib.new(algorithm) if digest else None
-        count = 0
-        stream = io.BytesIO(source) if isinstance(source, bytes) else source()
-        with stream:
-            while piece := stream.read(_PIECE_BYTES):
-                count += len(piece)
-                if count > size:
-                    break
-                if hasher:
-                    hasher.update(piece)
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-        if count != size:
-            seen = f"more than {size}" if count > size else str(count)
-            reason = f"{seen} bytes came instead of {size}"
-            raise DigestMismatch(reason, operation="write", key=key, location=self.location)
-        if hasher and hasher.hexdigest() != digits:
-            reason = f"the bytes hash to {algorithm}:{hasher.hexdigest()} instead of {digest}"
-            raise DigestMismatch(reason, operation="write", key=key, location=self.location)
-
-    def copy(self, src: str, dst: str) -> Entry:
-        """Copy a file with owner, mode and times, sharing extents where the file system can. See `Driver.copy`."""
-        source = self._path(src)
-        try:
-            with open(source, "rb", buffering=0) as file:
-                status = os.fstat(file.fileno())
-                if not stat_module.S_ISREG(status.st_mode):
-                    raise NotFound("not a regular file", operation="copy", key=src, location=self.location)
-                directory = self._make_directories(dst)
-                temporary = f"{directory}/.{secrets.token_hex(10)}{_TEMPORARY_SUFFIX}"
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                try:
-                    try:
-                        _linux.copy_content(file.fileno(), descriptor, status.st_size)
-                        _chown(descriptor, status.st_uid, status.st_gid)
-                        os.fchmod(descriptor, stat_module.S_IMODE(status.st_mode))
-                        os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-                        os.fsync(descriptor)
-                        copied = os.fstat(descriptor)
-                    finally:
-                        os.close(descriptor)
-                    os.rename(temporary, self._path(dst))
-                except BaseException:
-                    _remove_quietly(temporary)
-                    raise
-                _sync_directory(directory)
-        except DriverError:
-            raise
-        except OSError as error:
-            raise self._error(error, "copy", src) from error
         return _entry(dst, copied)
 
     def move(self, src: str, dst: str) -> None:
         """Rename without overwriting. See `Driver.move`."""
-        source, target = self._path(src), self._path(dst)
+        source, target = self._path("move", src), self._path("move", dst)
         try:
             if not stat_module.S_ISREG(os.stat(source, follow_symlinks=False).st_mode):
                 raise NotFound("not a regular file", operation="move", key=src, location=self.location)
-            directory = self._make_directories(dst)
-            _linux.rename_no_replace(source, target)
+            directory = self._make_directories("move", dst)
+            rename_exclusive(source, target)
             _sync_directory(directory)
             _sync_directory(os.path.dirname(source))
         except DriverError:
@@ -272,9 +247,12 @@ class FilesystemDriver(Driver):
         """Unlink files. See `Driver.delete`."""
         directories = set()
         for key in keys:
-            path = self._path(key)
             try:
+                path = self._path("delete", key)
                 os.unlink(path)
+            except InvalidKey as error:
+                yield Deleted(key, "failed", error.reason)
+                continue
             except OSError as error:
                 if error.errno in _ABSENT:
                     yield Deleted(key, "absent")
@@ -302,30 +280,22 @@ class FilesystemDriver(Driver):
     def remove_empty_directory(self, prefix: str) -> bool:
         """Remove a directory if it is empty."""
         try:
-            os.rmdir(self._path(prefix.rstrip("/")))
+            os.rmdir(self._path("remove_empty_directory", prefix.rstrip("/")))
         except OSError as error:
             if error.errno in (*_ABSENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
                 return False
             raise self._error(error, "remove_empty_directory", prefix) from error
         return True
 
-    def _path(self, key: str) -> str:
-        if (
-            not key
-            or "\0" in key
-            or key.startswith("/")
-            or "//" in key
-            or key.endswith("/")
-            or (key.startswith(".") and key.split("/", 1)[0] in (".", ".."))
-            or ("/." in key and any(part in (".", "..") for part in key.split("/")))
-        ):
-            raise InvalidKey("not a relative path of names", operation="access", key=key, location=self.location)
+    def _path(self, operation: str, key: str) -> str:
+        check_key(key, operation, self.location)
         return self._base + key
 
-    def _make_directories(self, key: str) -> str:
+    def _make_directories(self, operation: str, key: str) -> str:
         """Make the directory of a key with the owner and mode of the nearest one that exists; return its path."""
-        directory = os.path.dirname(self._base + key)
+        wanted = os.path.dirname(self._base + key)
         missing = []
+        directory = wanted
         while not os.path.isdir(directory):
             missing.append(directory)
             directory = os.path.dirname(directory)
@@ -333,13 +303,25 @@ class FilesystemDriver(Driver):
         for path in reversed(missing):
             try:
                 os.mkdir(path)
-            except FileExistsError:
-                continue  # made by somebody else at this moment
+            except FileExistsError as error:
+                if os.path.isdir(path):
+                    continue  # made by somebody else at this moment
+                reason = f"{path.removeprefix(self._base)!r} is no directory"
+                raise DriverError(reason, operation=operation, key=key, location=self.location) from error
             if status is not None:
                 os.chmod(path, stat_module.S_IMODE(status.st_mode))
                 _chown(path, status.st_uid, status.st_gid)
             _sync_directory(os.path.dirname(path))
-        return os.path.dirname(self._base + key)
+        return wanted
+
+    @contextmanager
+    def _translated(self, operation: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except DriverError:
+            raise
+        except OSError as error:
+            raise self._error(error, operation, key) from error
 
     def _error(self, error: OSError, operation: str, key: str) -> DriverError:
         kind: type[DriverError] = DriverError
@@ -411,6 +393,17 @@ def _take_attributes(descriptor: int, path: str, directory: str) -> None:
         mode = stat_module.S_IMODE(status.st_mode) & 0o666
     _chown(descriptor, status.st_uid, status.st_gid)
     os.fchmod(descriptor, mode)
+
+
+def _create_temporary(directory: str) -> tuple[str, int]:
+    path = f"{directory}/.{secrets.token_hex(10)}{_TEMPORARY_SUFFIX}"
+    return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _write_all(descriptor: int, piece: bytes | memoryview) -> None:
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _chown(file: int | str, uid: int, gid: int) -> None:

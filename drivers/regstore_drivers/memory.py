@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 from regstore_drivers.base import READ_LIMIT_BYTES, Deleted, Driver, Entry, MultipartUpload, Source
-from regstore_drivers.errors import AlreadyExists, DigestMismatch, DriverError, InvalidKey, NotFound, TooLarge
+from regstore_drivers.content import iter_promised
+from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey, NotFound, TooLarge
+from regstore_drivers.keys import check_key, check_prefix, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_PIECE_BYTES = 1024 * 1024
 _PAGE_KEYS = 1000
-_NOT_NAMES = frozenset(("", ".", ".."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class MemoryDriver(Driver):
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
         """Yield entries a page at a time, as they are when their page is taken. See `ReadDriver.list`."""
-        self._check_prefix("list", prefix)
-        return self._list(_bytes(prefix), _bytes(start_after))
+        check_prefix(prefix, "list", self.location)
+        return self._list(sort_key(prefix), sort_key(start_after))
 
     def _list(self, prefix: bytes, after: bytes) -> Iterator[Entry]:
         while True:
@@ -81,8 +81,8 @@ class MemoryDriver(Driver):
         """Yield names one level down. See `ReadDriver.list_dir`."""
         if prefix and not prefix.endswith("/"):
             raise self._error("list_dir", prefix, InvalidKey, "it does not end with a slash")
-        self._check_prefix("list_dir", prefix)
-        return self._list_dir(_bytes(prefix))
+        check_prefix(prefix, "list_dir", self.location)
+        return self._list_dir(sort_key(prefix))
 
     def _list_dir(self, prefix: bytes) -> Iterator[str]:
         wanted = prefix
@@ -116,10 +116,10 @@ class MemoryDriver(Driver):
         self, key: str, source: Source, size: int, digest: str | None = None, *, if_absent: bool = False
     ) -> Entry:
         """Store an object. See `Driver.write`."""
-        self._check("write", key)
+        check_key(key, "write", self.location)
         if if_absent and key in self._objects:
             raise self._error("write", key, AlreadyExists, "it exists already")
-        data = self._gather(key, source, size, digest)
+        data = b"".join(iter_promised(source, size, digest, key=key, location=self.location))
         etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
         with self._lock:
             if if_absent and key in self._objects:
@@ -129,13 +129,13 @@ class MemoryDriver(Driver):
 
     def copy(self, src: str, dst: str) -> Entry:
         """Copy an object with its time. See `Driver.copy`."""
-        self._check("copy", dst)
+        check_key(dst, "copy", self.location)
         with self._lock:
             return self._put(self._renamed(self._get("copy", src), dst))
 
     def move(self, src: str, dst: str) -> None:
         """Rename an object. See `Driver.move`."""
-        self._check("move", dst)
+        check_key(dst, "move", self.location)
         with self._lock:
             moved = self._get("move", src)
             if dst in self._objects:
@@ -147,7 +147,7 @@ class MemoryDriver(Driver):
         """Forget objects. See `Driver.delete`."""
         for key in keys:
             try:
-                self._check("delete", key)
+                check_key(key, "delete", self.location)
             except InvalidKey as error:
                 yield Deleted(key, "failed", error.reason)
                 continue
@@ -169,7 +169,7 @@ class MemoryDriver(Driver):
             size: bytes of its parts.
             initiated: when it began; None for now.
         """
-        self._check("begin_multipart", key)
+        check_key(key, "begin_multipart", self.location)
         with self._lock:
             self._upload_count += 1
             begun = self._clock() if initiated is None else initiated
@@ -179,38 +179,18 @@ class MemoryDriver(Driver):
 
     def list_multipart(self, prefix: str) -> Iterator[MultipartUpload]:
         """Yield the incomplete uploads in byte order of their keys. See `HasMultipart.list_multipart`."""
-        self._check_prefix("list_multipart", prefix)
+        check_prefix(prefix, "list_multipart", self.location)
         with self._lock:
             uploads = [upload for upload in self._uploads.values() if upload.key.startswith(prefix)]
-        yield from sorted(uploads, key=lambda upload: (_bytes(upload.key), upload.upload_id))
+        yield from sorted(uploads, key=lambda upload: (sort_key(upload.key), upload.upload_id))
 
     def abort_multipart(self, upload: MultipartUpload) -> bool:
         """Forget an incomplete upload. See `HasMultipart.abort_multipart`."""
         with self._lock:
             return self._uploads.pop(upload.upload_id, None) is not None
 
-    def _gather(self, key: str, source: Source, size: int, digest: str | None) -> bytes:
-        if isinstance(source, bytes):
-            data = source
-        else:
-            parts, count = [], 0
-            with source() as stream:
-                while count <= size and (piece := stream.read(_PIECE_BYTES)):
-                    parts.append(piece)
-                    count += len(piece)
-            data = b"".join(parts)
-        if len(data) != size:
-            seen = f"more than {size}" if len(data) > size else str(len(data))
-            raise self._error("write", key, DigestMismatch, f"{seen} bytes came instead of {size}")
-        if digest:
-            algorithm = digest.partition(":")[0]
-            found = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
-            if found != digest:
-                raise self._error("write", key, DigestMismatch, f"the bytes hash to {found} instead of {digest}")
-        return data
-
     def _get(self, operation: str, key: str) -> _Object:
-        self._check(operation, key)
+        check_key(key, operation, self.location)
         try:
             return self._objects[key]
         except KeyError:
@@ -219,26 +199,17 @@ class MemoryDriver(Driver):
     def _put(self, item: _Object) -> Entry:
         key = item.entry.key
         if key not in self._objects:
-            insort(self._sorted, _bytes(key))
+            insort(self._sorted, sort_key(key))
         self._objects[key] = item
         return item.entry
 
     def _remove(self, key: str) -> None:
         del self._objects[key]
-        del self._sorted[bisect_left(self._sorted, _bytes(key))]
+        del self._sorted[bisect_left(self._sorted, sort_key(key))]
 
     def _renamed(self, item: _Object, key: str) -> _Object:
         old = item.entry
         return _Object(item.data, Entry(key, old.size, old.mtime, old.etag, old.version, self._clock()))
-
-    def _check(self, operation: str, key: str) -> None:
-        if "\0" in key or not _NOT_NAMES.isdisjoint(key.split("/")):
-            raise self._error(operation, key, InvalidKey, "not a relative path of names")
-
-    def _check_prefix(self, operation: str, prefix: str) -> None:
-        *directories, _ = prefix.split("/")
-        if "\0" in prefix or not _NOT_NAMES.isdisjoint(directories):
-            raise self._error(operation, prefix, InvalidKey, "not the start of a key")
 
     def _error(self, operation: str, key: str, kind: type[DriverError], reason: str) -> DriverError:
         return kind(reason, operation=operation, key=key, location=self.location)
@@ -259,10 +230,6 @@ def from_url(url: str) -> MemoryDriver:
         raise ValueError(f"not the URL of a memory driver: {url!r}; write memory://NAME")
     with _shared_lock:
         return _shared.setdefault(parts.netloc, MemoryDriver(parts.netloc))
-
-
-def _bytes(key: str) -> bytes:
-    return key.encode("utf-8", "surrogateescape")
 
 
 def _text(key: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from importlib.metadata import entry_points
-from typing import cast, TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from regstore_drivers.filesystem import FilesystemDriver
 

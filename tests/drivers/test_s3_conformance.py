@@ -19,18 +19,30 @@ class S3Suite(DriverSuite):
     tells_absent = False
     copies_keep_mtime = False
     has_atomic_move = False
+    many_keys = 110
+
+    @pytest.fixture(autouse=True)
+    def _small_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make 110 keys more than a page: the test with a thousand of them is in test_s3_servers."""
+        monkeypatch.setattr("regstore_drivers.s3.listing.PAGE_KEYS", 50)
+        monkeypatch.setattr("regstore_drivers.s3.driver.DELETE_BATCH_KEYS", 50)
 
 
 @pytest.mark.s3
 class TestSeaweedfs(S3Suite):
+    @pytest.fixture(autouse=True)
+    def _backslashes(self, request: pytest.FixtureRequest) -> None:
+        """SeaweedFS takes a backslash in a key for a slash; no key of a registry has one."""
+        parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+        if "\\" in parameters.get("key", "") or request.node.originalname == "test_unusual_keys_are_deleted":
+            request.applymarker(pytest.mark.xfail(reason="SeaweedFS turns backslashes into slashes", strict=True))
+
     @pytest.fixture
     def driver(self, seaweed: SeaweedServer, seaweed_shared_bucket: str, open_s3: OpenS3) -> S3Driver:
         return open_s3(seaweed, seaweed_shared_bucket, uuid.uuid4().hex)
 
 
 class TestMoto(S3Suite):
-    many_keys = 1010
-
     @pytest.fixture
     def driver(self, moto: MotoServer, moto_shared_bucket: str, open_s3: OpenS3) -> S3Driver:
         return open_s3(moto, moto_shared_bucket, uuid.uuid4().hex)

@@ -330,6 +330,17 @@ def test_a_write_carries_its_checksum(fake: FakeS3, driver: S3Driver) -> None:
     assert fake.requests[0].body == b"hello"
 
 
+def test_a_write_that_boto_tries_again_sends_all_of_it(
+    fake: FakeS3, driver: S3Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regstore_drivers.s3.connection.ATTEMPTS", 2)
+    fake.reply(Reply(drop=True), OK, head(5))
+
+    driver.write("a", b"hello", 5)
+
+    assert [request.body for request in fake.requests] == [b"hello", b"hello", b""]
+
+
 @pytest.mark.parametrize("refusal", [error(501, "NotImplemented"), error(400, "InvalidArgument")])
 def test_a_server_that_refuses_checksums_gets_none(fake: FakeS3, driver: S3Driver, refusal: Reply) -> None:
     fake.reply(refusal, OK, head(5), OK, head(5))
@@ -462,6 +473,11 @@ def test_the_first_error_counts_when_the_abortion_fails(
         write_parts(driver)
 
     assert "cannot abort the multipart upload of root/a" in caplog.text
+    caplog.clear()
+    fake.reply(CREATED, error(403, "AccessDenied"), error(404, "NoSuchUpload"))
+    with pytest.raises(PermissionDenied):
+        write_parts(driver)
+    assert caplog.text == ""
 
 
 def test_parts_are_completed_on_condition(fake: FakeS3, driver: S3Driver) -> None:

@@ -18,9 +18,6 @@ from support.volume import VolumeWriter, blob_key, tag_link_key
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-# The environment is made once for the module, so its tests belong to one process.
-pytestmark = pytest.mark.xdist_group("wheel")
-
 
 def run(
     command: list[str], directory: Path, expect: int = 0, extra: Mapping[str, str] | None = None
@@ -41,16 +38,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of programs of an environment that has the wheel and what it needs, and nothing else."""
-    directory = tmp_path_factory.mktemp("installed")
-    venv.create(directory / "venv", with_pip=True)
-    programs = directory / "venv" / "bin"
-    run([str(programs / "python"), "-m", "pip", "install", "--quiet", str(wheel)], directory)
-    return programs
-
-
 def test_wheel_has_both_packages(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -66,33 +53,25 @@ def test_wheel_has_both_packages(wheel: Path) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
-def test_installed_program_tells_its_version(installed: Path, wheel: Path, tmp_path: Path) -> None:
-    done = run([str(installed / "regstore"), "--version"], tmp_path)
-
-    assert wheel.name.split("-")[1] in done.stdout
-
-
-def test_installed_modules_lie_in_the_environment(installed: Path, tmp_path: Path) -> None:
-    program = "import regstore, regstore_drivers; print(regstore.__file__, regstore_drivers.__file__)"
-
-    done = run([str(installed / "python"), "-c", program], tmp_path)
-
-    assert all(path.startswith(str(installed.parent)) for path in done.stdout.split())
-
-
-def test_installed_program_collects(installed: Path, tmp_path: Path) -> None:
+def test_installed_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs = tmp_path / "venv" / "bin"
+    run([str(programs / "python"), "-m", "pip", "install", "--quiet", str(wheel)], tmp_path)
     root = tmp_path / "volume"
     writer = VolumeWriter(root)
     image = writer.push_image("team/app", "v1", [layer("app", 5000)])
     lost = writer.blob(layer("lost", 2000))
-    command = [str(installed / "regstore"), "gc", "run", "--offline", "--grace", "0s", "--json", str(root)]
+    program = "import regstore, regstore_drivers; print(regstore.__file__, regstore_drivers.__file__)"
+    collect = [str(programs / "regstore"), "gc", "run", "--offline", "--grace", "0s", "--json", str(root)]
 
-    done = run(command, tmp_path, extra={"XDG_STATE_HOME": str(tmp_path / "state")})
+    version = run([str(programs / "regstore"), "--version"], tmp_path).stdout
+    modules = run([str(programs / "python"), "-c", program], tmp_path).stdout.split()
+    document = json.loads(run(collect, tmp_path, extra={"XDG_STATE_HOME": str(tmp_path / "state")}).stdout)
 
-    document = json.loads(done.stdout)
-    removed = {item["kind"]: item["count"] for item in document["removed"]}
+    assert wheel.name.split("-")[1] in version
+    assert all(path.startswith(str(tmp_path)) for path in modules)
     assert document["exit_code"] == 0
-    assert removed["blob"] == 1
+    assert {item["kind"]: item["count"] for item in document["removed"]}["blob"] == 1
     assert not (root / blob_key(lost)).exists()
     assert all((root / blob_key(digest)).is_file() for digest in image.digests)
     assert (root / tag_link_key("team/app", "v1")).read_text() == image.digest

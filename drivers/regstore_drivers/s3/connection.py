@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import threading
 import time
@@ -14,6 +15,7 @@ import boto3.session  # noqa: TID251
 import botocore.session  # noqa: TID251
 from botocore.config import Config  # noqa: TID251
 from botocore.exceptions import ClientError  # noqa: TID251
+from botocore.loaders import Loader  # noqa: TID251
 from botocore.utils import parse_timestamp  # noqa: TID251
 
 from regstore_drivers.errors import DriverError
@@ -84,6 +86,7 @@ class Connection:
     def _new_client(self) -> S3Client:
         options = self.options
         core = botocore.session.get_session()
+        core.register_component("data_loader", _loader())
         # The default parser tries formats with dateutil: two thirds of the cost of reading a listing.
         core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_timestamp)
         session = boto3.session.Session(
@@ -123,6 +126,12 @@ class Connection:
                 self._clock = (parsedate_to_datetime(date).timestamp(), time.monotonic())
             except ValueError:
                 return
+
+
+@functools.cache
+def _loader() -> Loader:
+    """Return the reader of boto3's descriptions of services; reading them is nine tenths of the cost of a client."""
+    return Loader()
 
 
 def _parse_timestamp(value: Any) -> datetime:

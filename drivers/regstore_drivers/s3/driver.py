@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError  # noqa: TID251
 from regstore_drivers.base import Deleted, Driver, Entry, MultipartUpload, Source
 from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey
 from regstore_drivers.s3.copying import Copy
-from regstore_drivers.s3.errors import answer_of, required, translated
+from regstore_drivers.s3.errors import is_upload_gone, required, translated
 from regstore_drivers.s3.options import DEFAULT_JOBS, S3Options, parse_url
 from regstore_drivers.s3.reader import S3Reader, entry_of
 from regstore_drivers.s3.upload import MULTIPART_THRESHOLD_BYTES, PART_MIN_BYTES, Upload
@@ -87,7 +87,7 @@ class S3Driver(S3Reader, Driver):
         key = f"{directory}regstore-probe-{secrets.token_hex(8)}"
         full = self._full("write", key)
         with translated("write", key, self._location):
-            upload = Upload(self._connection, full, self._maker("write", key))
+            upload = Upload(self._connection, key, full)
             upload.put(b"probe", 5, None, if_absent=False)
             try:
                 upload.put(b"probe", 5, None, if_absent=True)
@@ -122,7 +122,7 @@ class S3Driver(S3Reader, Driver):
         full = self._full("write", key)
         if if_absent and self._exists("write", key):
             raise self._error("write", key, AlreadyExists, "it exists already")
-        upload = Upload(self._connection, full, self._maker("write", key))
+        upload = Upload(self._connection, key, full)
         with translated("write", key, self._location):
             if size <= self._threshold:
                 upload.put(source, size, digest, if_absent=if_absent)
@@ -199,12 +199,12 @@ class S3Driver(S3Reader, Driver):
                 # Some servers (SeaweedFS) say yes to the abortion of an upload that is not there.
                 client.list_parts(**where, MaxParts=1)
             except ClientError as error:
-                if answer_of(error).code == "NoSuchUpload":
+                if is_upload_gone(error):
                     return False
             try:
                 client.abort_multipart_upload(**where)
             except ClientError as error:
-                if answer_of(error).code == "NoSuchUpload":
+                if is_upload_gone(error):
                     return False
                 raise
         return True

@@ -82,6 +82,11 @@ def is_refusal(error: ClientError) -> bool:
     return status == 501 or (status == 400 and code not in _DENIED | _BUSY)
 
 
+def is_upload_gone(error: Exception) -> bool:
+    """Tell whether a multipart upload does not exist, or no longer."""
+    return isinstance(error, ClientError) and answer_of(error).code == _UPLOAD_GONE
+
+
 def required(answer: Mapping[str, Any], name: str) -> Any:
     """Return a part of an answer that is never missing.
 

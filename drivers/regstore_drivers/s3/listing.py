@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 from regstore_drivers.base import Entry
 from regstore_drivers.errors import DriverError
@@ -110,7 +111,9 @@ class Listing:
         count = len(page.get("Contents", ())) + len(page.get("CommonPrefixes", ()))
         if page.get("KeyCount", count) != count:
             raise self._broken(f"a page of {page['KeyCount']} keys has {count}")
-        if page.get("Prefix", parameters["Prefix"]) != parameters["Prefix"]:
+        # SeaweedFS repeats the prefix as it came, and boto3 takes it for percent-encoded.
+        prefix = parameters["Prefix"]
+        if page.get("Prefix", prefix) not in (prefix, unquote_plus(prefix)):
             raise self._broken(f"the page is one of {page['Prefix']!r}")
         if page["IsTruncated"]:
             token = page.get("NextContinuationToken")

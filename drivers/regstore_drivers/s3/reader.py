@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError  # noqa: TID251
 
 from regstore_drivers.base import READ_LIMIT_BYTES, Entry, ReadDriver
 from regstore_drivers.errors import DriverError, InvalidKey, NotFound, TooLarge, Unreachable
+from regstore_drivers.keys import check_key, check_prefix
 from regstore_drivers.s3.connection import Connection
 from regstore_drivers.s3.errors import answer_of, required, translated
 from regstore_drivers.s3.listing import Listing
@@ -235,14 +236,17 @@ class S3Reader(ReadDriver):
 
     def _full(self, operation: str, key: str) -> str:
         """Check a key and put the root before it."""
-        if not key or not {"", ".", ".."}.isdisjoint(key.split("/")) or not _is_text(key):
-            raise self._error(operation, key, InvalidKey, "not a key")
+        check_key(key, operation, self._location)
+        self._check_text(operation, key)
         return self._root + key
 
     def _check_prefix(self, operation: str, prefix: str) -> None:
-        *directories, _ = prefix.split("/")
-        if not {"", ".", ".."}.isdisjoint(directories) or not _is_text(prefix):
-            raise self._error(operation, prefix, InvalidKey, "not the start of a key")
+        check_prefix(prefix, operation, self._location)
+        self._check_text(operation, prefix)
+
+    def _check_text(self, operation: str, key: str) -> None:
+        if not key.isascii() and any("\ud800" <= character <= "\udfff" for character in key):
+            raise self._error(operation, key, InvalidKey, "S3 has only keys that are UTF-8")
 
     def _maker(self, operation: str, key: str) -> MakeError:
         return partial(self._error, operation, key)
@@ -272,8 +276,3 @@ def entry_of(key: str, head: dict[str, Any]) -> Entry:
 def _outside(offset: int, length: int | None, size: int) -> str:
     end = "" if length is None else offset + length
     return f"the range {offset}-{end} does not lie inside its {size} bytes"
-
-
-def _is_text(key: str) -> bool:
-    """Tell whether a key can be sent: no NUL, and nothing that UTF-8 does not have."""
-    return "\0" not in key and not any("\ud800" <= character <= "\udfff" for character in key)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import logging
-from typing import TYPE_CHECKING, Any, BinaryIO
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError  # noqa: TID251
 
-from regstore_drivers.errors import AlreadyExists, DigestMismatch
-from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, required
+from regstore_drivers.content import iter_promised
+from regstore_drivers.errors import AlreadyExists
+from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, is_upload_gone, required
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
     from regstore_drivers.base import Source
     from regstore_drivers.s3.connection import Connection
     from regstore_drivers.s3.options import S3Options
-    from regstore_drivers.s3.stream import MakeError
 
 MULTIPART_THRESHOLD_BYTES = 64 * 1024 * 1024
 PART_MIN_BYTES = 16 * 1024 * 1024
@@ -53,71 +55,31 @@ def part_size(size: int, minimum: int) -> int:
     return max(minimum, -(-needed // mebibyte) * mebibyte)
 
 
-class CheckedSource:
-    """The bytes to store, counted and hashed while they are read.
+class Upload:
+    """The storing of one object.
 
-    Raises (from all methods):
-        DigestMismatch: there are fewer or more bytes than promised, or others.
+    Args:
+        connection: where to.
+        key: its key, for errors.
+        full: its key in the bucket.
     """
 
-    def __init__(self, stream: BinaryIO, size: int, digest: str | None, make_error: MakeError) -> None:
-        self._stream = stream
-        self._size = size
-        self._left = size
-        self._digest = digest
-        self._hash = hashlib.new(digest.partition(":")[0]) if digest else None
-        self._make_error = make_error
-
-    def read(self, size: int) -> bytes:
-        """Return the next `size` bytes, or what is left of the promised ones if that is less."""
-        wanted = min(size, self._left)
-        blocks = []
-        while wanted:
-            block = self._stream.read(wanted)
-            if not block:
-                raise self._make_error(
-                    DigestMismatch, f"the source has {self._size - self._left} of the promised {self._size} bytes"
-                )
-            if self._hash is not None:
-                self._hash.update(block)
-            blocks.append(block)
-            wanted -= len(block)
-            self._left -= len(block)
-        if not self._left:
-            self._check_end()
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-
-    def _check_end(self) -> None:
-        if self._stream.read(1):
-            raise self._make_error(DigestMismatch, f"the source has more than the promised {self._size} bytes")
-        if self._hash is not None:
-            found = f"{self._hash.name}:{self._hash.hexdigest()}"
-            if found != self._digest:
-                raise self._make_error(DigestMismatch, f"the source has the digest {found} and not {self._digest}")
-
-
-class Upload:
-    """The storing of one object under its full key, with one attribute set."""
-
-    def __init__(self, connection: Connection, key: str, make_error: MakeError) -> None:
+    def __init__(self, connection: Connection, key: str, full: str) -> None:
         self._connection = connection
-        self._make_error = make_error
-        self._where: dict[str, Any] = {"Bucket": connection.options.bucket, "Key": key}
+        self._key = key
+        self._where: dict[str, Any] = {"Bucket": connection.options.bucket, "Key": full}
 
     def put(self, source: Source, size: int, digest: str | None, *, if_absent: bool) -> None:
         """Store with one request; the bytes are held in memory and checked before the first of them is sent."""
-        with open_source(source) as stream:
-            data = CheckedSource(stream, size, digest, self._make_error).read(size)
+        data = bytearray()
+        for piece in self._promised(source, size, digest):
+            data += piece
         checksum: dict[str, Any] = {"ChecksumSHA256": _sha256(data)} if self._connection.has_checksums else {}
         condition = self._condition(if_absent)
         request = {**self._where, **attributes_of_new(self._connection.options), "Body": data}
         # The header that a server does not know may be either of the two.
-        tries = [
-            {**checksum, **condition},
-            *([condition] if checksum and condition else []),
-            *([checksum] if checksum and condition else []),
-            *([{}] if checksum or condition else []),
-        ]
+        choices = [{**checksum, **condition}, condition, checksum, {}]
+        tries = [extra for number, extra in enumerate(choices) if extra not in choices[:number]]
         for number, extra in enumerate(tries, 1):
             try:
                 self._connection.client.put_object(**request, **extra)
@@ -152,20 +114,24 @@ class Upload:
         try:
             upload_id = required(client.create_multipart_upload(**self._where, **attributes), "UploadId")
         except ClientError as error:
-            raise _Refused if checksums and is_refusal(error) else error from error
-        with aborting(self._connection, self._where, upload_id), open_source(source) as stream:
-            checked = CheckedSource(stream, size, digest, self._make_error)
-            block_size = part_size(size, part_min)
+            if checksums and is_refusal(error):
+                raise _Refused from error
+            raise
+        with (
+            aborting(self._connection, self._where, upload_id),
+            closing(self._promised(source, size, digest)) as pieces,
+        ):
             parts = []
-            for number in range(1, -(-size // block_size) + 1):
-                data = checked.read(block_size)
+            for number, data in enumerate(_in_blocks(pieces, part_size(size, part_min)), 1):
                 checksum = {"ChecksumSHA256": _sha256(data)} if checksums else {}
                 try:
                     answer = client.upload_part(
                         **self._where, UploadId=upload_id, PartNumber=number, Body=data, **checksum
                     )
                 except ClientError as error:
-                    raise _Refused if number == 1 and checksums and is_refusal(error) else error from error
+                    if checksums and number == 1 and is_refusal(error):
+                        raise _Refused from error
+                    raise
                 parts.append({"PartNumber": number, "ETag": required(answer, "ETag"), **checksum})
             self._complete(upload_id, parts, self._condition(if_absent))
 
@@ -181,13 +147,18 @@ class Upload:
             complete(**request)
             self._connection.has_conditions = False
 
+    def _promised(self, source: Source, size: int, digest: str | None) -> Generator[bytes | memoryview]:
+        location = self._connection.options.location
+        yield from iter_promised(source, size, digest, key=self._key, location=location)
+
     def _condition(self, if_absent: bool) -> dict[str, Any]:
         return {"IfNoneMatch": "*"} if if_absent and self._connection.has_conditions is not False else {}
 
     def _check_exists(self, error: ClientError, extra: dict[str, str]) -> None:
         if "IfNoneMatch" in extra and answer_of(error).status == 412:
             self._connection.has_conditions = True
-            raise self._make_error(AlreadyExists, "it exists already") from error
+            location = self._connection.options.location
+            raise AlreadyExists("it exists already", operation="write", key=self._key, location=location) from error
 
     def _learn(self, checksum: dict[str, str], condition: dict[str, str], accepted: dict[str, str]) -> None:
         if not checksum.keys() <= accepted.keys():
@@ -200,31 +171,36 @@ class _Refused(Exception):  # noqa: N818
     """The server refused the checksums of the parts."""
 
 
-class aborting:  # noqa: N801 - a context manager
+@contextmanager
+def aborting(connection: Connection, where: dict[str, Any], upload_id: str) -> Iterator[None]:
     """Abort a multipart upload when the block fails, however it fails."""
-
-    def __init__(self, connection: Connection, where: dict[str, Any], upload_id: str) -> None:
-        self._connection = connection
-        self._where = where
-        self._upload_id = upload_id
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            return
+    try:
+        yield
+    except BaseException:
         try:
-            self._connection.client.abort_multipart_upload(**self._where, UploadId=self._upload_id)
+            connection.client.abort_multipart_upload(**where, UploadId=upload_id)
         except BOTO_ERRORS as error:
             # The first error is the one to report; what is left is found by `list_multipart`.
-            _logger.warning("cannot abort the multipart upload of %s: %s", self._where["Key"], error)
+            if not is_upload_gone(error):
+                _logger.warning("cannot abort the multipart upload of %s: %s", where["Key"], error)
+        raise
 
 
-def open_source(source: Source) -> BinaryIO:
-    """Open what is to be stored."""
-    return io.BytesIO(source) if isinstance(source, bytes) else source()
+def _in_blocks(pieces: Iterator[bytes | memoryview], size: int) -> Iterator[bytearray]:
+    """Join pieces to blocks of `size` bytes, the last of which is smaller."""
+    block = bytearray()
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            taken = rest[: size - len(block)]
+            block += taken
+            rest = rest[len(taken) :]
+            if len(block) == size:
+                yield block
+                block = bytearray()
+    if block:
+        yield block
 
 
-def _sha256(data: bytes) -> str:
+def _sha256(data: bytearray) -> str:
     return base64.b64encode(hashlib.sha256(data).digest()).decode()

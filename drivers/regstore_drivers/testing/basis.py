@@ -10,8 +10,9 @@ import pytest
 from regstore_drivers.base import Driver, Entry, ReadDriver
 
 if TYPE_CHECKING:
-    from regstore_drivers.errors import DriverError
     from collections.abc import Iterator
+
+    from regstore_drivers.errors import DriverError
 
 INVALID_KEYS = ("", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "./a", "a\0b")
 """Keys that no driver may take."""

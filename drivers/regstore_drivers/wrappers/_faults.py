@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
+
+from regstore_drivers.streams import PieceStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,7 +114,7 @@ class Hooks:
             self.after()
 
 
-class _Cut(io.RawIOBase):
+class _Cut(PieceStream):
     """The beginning of a stream, and then an error or the end."""
 
     def __init__(self, stream: BinaryIO, size: int, error: BaseException | None) -> None:
@@ -121,17 +122,12 @@ class _Cut(io.RawIOBase):
         self._left = size
         self._error = error
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
+    def read_piece(self, size: int) -> bytes:
         if not self._left and self._error is not None:
             raise self._error
-        with memoryview(buffer) as view:
-            data = self._stream.read(min(len(view), self._left))
-            view[: len(data)] = data
-        self._left -= len(data)
-        return len(data)
+        piece = self._stream.read(min(size, self._left))
+        self._left -= len(piece)
+        return piece
 
     def close(self) -> None:
         if not self.closed:

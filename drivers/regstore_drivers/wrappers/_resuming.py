@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regstore_drivers.errors import DriverError
+from regstore_drivers.streams import PieceStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ PIECE_BYTES = 256 * 1024
 """How much is asked for at a time, and so lost at most when a stream breaks."""
 
 
-class Resuming(io.RawIOBase):
+class Resuming(PieceStream):
     """The bytes of an object from streams that may break.
 
     Args:
@@ -43,25 +43,19 @@ class Resuming(io.RawIOBase):
         self._left = length
         self._new_patience = new_patience
 
-    def readable(self) -> bool:
-        """Tell that it can be read."""
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Fill `buffer` as far as one read goes.
+    def read_piece(self, size: int) -> bytes:
+        """Return 1 to `size` bytes, or none at the end.
 
         Raises:
             DriverError: the storage did not recover.
         """
         if self._left == 0:
-            return 0
-        with memoryview(buffer) as view:
-            data = self._read(min(len(view), PIECE_BYTES))
-            view[: len(data)] = data
-        self._offset += len(data)
+            return b""
+        piece = self._read(min(size, PIECE_BYTES))
+        self._offset += len(piece)
         if self._left is not None:
-            self._left -= len(data)
-        return len(data)
+            self._left -= len(piece)
+        return piece
 
     def _read(self, size: int) -> bytes:
         patience = self._new_patience()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import random as random_module
 import time
 from functools import partial
@@ -12,7 +11,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from regstore_drivers.base import Deleted, Driver, Entry, Source
+from regstore_drivers.content import open_source
 from regstore_drivers.errors import AlreadyExists, DriverError, NotFound, Unavailable
+from regstore_drivers.keys import sort_key
 from regstore_drivers.wrappers._forwarding import Forwarding
 from regstore_drivers.wrappers._patience import Patience
 from regstore_drivers.wrappers._resuming import PIECE_BYTES, Resuming
@@ -25,12 +26,6 @@ T = TypeVar("T")
 
 LONGEST_DEADLINE_SECONDS = 120.0
 _BATCH_KEYS = 1000
-
-# How an object store says of one key in a batch that it is busy; the outcome of a key has no `retryable`.
-_BUSY = frozenset((
-    "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling",
-    "TooManyRequests",
-))  # fmt: skip
 
 
 class Retrying(Forwarding):
@@ -114,7 +109,7 @@ class Retrying(Forwarding):
 
         def names_after(last: str | None) -> Iterator[str]:
             names = self._driver.list_dir(prefix)
-            return names if last is None else (name for name in names if os.fsencode(name) > os.fsencode(last))
+            return names if last is None else (name for name in names if sort_key(name) > sort_key(last))
 
         return self._resume(names_after)
 
@@ -176,7 +171,7 @@ class Retrying(Forwarding):
             try:
                 for outcome in self._driver.delete(tuple(left)):
                     left.remove(outcome.key)
-                    if _is_busy(outcome):
+                    if outcome.retryable:
                         busy.append(outcome)
                     elif outcome.outcome == "absent" and is_lost:
                         yield Deleted(outcome.key, "gone")
@@ -196,7 +191,7 @@ class Retrying(Forwarding):
         """Tell whether an object has the bytes of a source, by its entity tag if that is an MD5, else by reading it."""
         if entry.size != size:
             return False
-        with io.BytesIO(source) if isinstance(source, bytes) else source() as stream:
+        with open_source(source) as stream:
             found = _hash_stream(stream, "md5", "sha256")
         return entry.etag == found["md5"] or self._hash_object(entry.key) == found["sha256"]
 
@@ -217,17 +212,13 @@ class Retrying(Forwarding):
             return False
         for outcome in self._driver.delete([src]):
             if outcome.outcome == "failed":
-                kind = Unavailable if _is_busy(outcome) else DriverError
+                kind = Unavailable if outcome.retryable else DriverError
                 raise kind(outcome.reason, operation="move", key=src, location=self.location)
         return True
 
     def _hash_object(self, key: str) -> str:
         with self._driver.open(key) as stream:
             return _hash_stream(stream, "sha256")["sha256"]
-
-
-def _is_busy(outcome: Deleted) -> bool:
-    return outcome.outcome == "failed" and outcome.reason.partition(":")[0] in _BUSY
 
 
 def _hash_stream(stream: BinaryIO, *algorithms: str) -> dict[str, str]:

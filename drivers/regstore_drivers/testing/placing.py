@@ -1,0 +1,114 @@
+"""copy and move."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regstore_drivers.errors import AlreadyExists, InvalidKey, NotFound
+from regstore_drivers.testing.basis import INVALID_KEYS, UNUSUAL_KEYS, WriteBasis, contents, put, raises
+from regstore_drivers.testing.reading import LARGE
+
+if TYPE_CHECKING:
+    from regstore_drivers.base import Driver
+
+
+class Copying(WriteBasis):
+    """copy."""
+
+    @pytest.mark.parametrize("content", [b"", b"content", LARGE], ids=["empty", "small", "large"])
+    def test_copy_makes_a_second_object(self, driver: Driver, content: bytes) -> None:
+        put(driver, "a/b", content=content)
+        entry = driver.copy("a/b", "c/d/e")
+        assert (entry.key, entry.size) == ("c/d/e", len(content))
+        assert entry.etag == driver.stat("c/d/e").etag
+        assert contents(driver) == {"a/b": content, "c/d/e": content}
+        put(driver, "a/b", content=b"other")
+        assert driver.read("c/d/e") == content
+
+    def test_copy_replaces(self, driver: Driver) -> None:
+        put(driver, "a", content=b"new")
+        put(driver, "b", content=LARGE)
+        assert driver.copy("a", "b").size == 3
+        assert contents(driver) == {"a": b"new", "b": b"new"}
+
+    def test_copy_keeps_the_time(self, driver: Driver) -> None:
+        original = driver.write("a", b"", 0)
+        copied = driver.copy("a", "b")
+        if self.copies_keep_mtime:
+            assert copied.mtime == original.mtime
+        assert time.time() - copied.newest <= self.time_slack_seconds
+
+    @pytest.mark.parametrize("src", ["missing", "x/y", "a", "a/b/below"])
+    def test_what_is_no_object_is_not_copied(self, driver: Driver, src: str) -> None:
+        put(driver, "a/b", "c")
+        with raises(NotFound, driver, "copy", src):
+            driver.copy(src, "c")
+        with raises(NotFound, driver, "copy", src):
+            driver.copy(src, "new/d")
+        assert [*contents(driver)] == ["a/b", "c"]
+
+    @pytest.mark.parametrize("key", INVALID_KEYS)
+    def test_an_invalid_key_is_not_copied(self, driver: Driver, key: str) -> None:
+        put(driver, "a")
+        with raises(InvalidKey, driver, "copy", key):
+            driver.copy(key, "b")
+        with raises(InvalidKey, driver, "copy", key):
+            driver.copy("a", key)
+        assert [*contents(driver)] == ["a"]
+
+    @pytest.mark.parametrize("key", UNUSUAL_KEYS)
+    def test_unusual_keys_are_copied_and_moved(self, driver: Driver, key: str) -> None:
+        put(driver, key, content=key.encode())
+        driver.copy(key, "copied/" + key)
+        driver.move(key, "moved/" + key)
+        assert contents(driver) == {"copied/" + key: key.encode(), "moved/" + key: key.encode()}
+
+
+class Moving(WriteBasis):
+    """move."""
+
+    @pytest.mark.parametrize("content", [b"", b"content", LARGE], ids=["empty", "small", "large"])
+    def test_move_gives_an_object_another_key(self, driver: Driver, content: bytes) -> None:
+        put(driver, "a/b", content=content)
+        driver.move("a/b", "c/d/e")
+        assert contents(driver) == {"c/d/e": content}
+        driver.move("c/d/e", "a/b")
+        assert contents(driver) == {"a/b": content}
+
+    def test_move_keeps_the_time(self, driver: Driver) -> None:
+        original = driver.write("a", b"", 0)
+        driver.move("a", "b")
+        moved = driver.stat("b")
+        if self.copies_keep_mtime:
+            assert moved.mtime == original.mtime
+        assert moved.newest >= original.newest
+
+    @pytest.mark.parametrize("content", [b"same", b"other"])
+    def test_move_never_overwrites(self, driver: Driver, content: bytes) -> None:
+        put(driver, "a", content=b"same")
+        put(driver, "b", content=content)
+        with raises(AlreadyExists, driver, "move", "b"):
+            driver.move("a", "b")
+        with pytest.raises(FileExistsError):
+            driver.move("a", "a")
+        assert contents(driver) == {"a": b"same", "b": content}
+
+    @pytest.mark.parametrize("src", ["missing", "x/y", "a", "a/b/below"])
+    def test_what_is_no_object_is_not_moved(self, driver: Driver, src: str) -> None:
+        put(driver, "a/b", "c")
+        for dst in ("new/d", "c"):
+            with raises(NotFound, driver, "move", src):
+                driver.move(src, dst)
+        assert [*contents(driver)] == ["a/b", "c"]
+
+    @pytest.mark.parametrize("key", INVALID_KEYS)
+    def test_an_invalid_key_is_not_moved(self, driver: Driver, key: str) -> None:
+        put(driver, "a")
+        with raises(InvalidKey, driver, "move", key):
+            driver.move(key, "b")
+        with raises(InvalidKey, driver, "move", key):
+            driver.move("a", key)
+        assert [*contents(driver)] == ["a"]
