@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from regstore.digest import Digest, format_digest, parse_digest
 from regstore.errors import StorageFailedError
 from regstore.gc.actions import Action, Kind, Verb
-from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -155,11 +154,13 @@ def _iter_runs(driver: ReadDriver) -> Iterator[Run]:
         if not name.endswith("/"):
             continue
         prefix = f"{RUNS}{name}"
-        try:
-            head = json.loads(driver.read(f"{prefix}run.json"))
-        except NotFound:
-            continue  # begun and never written, or purged
         children = set(driver.list_dir(prefix))
+        if "run.json" not in children:
+            # Written before anything else and deleted after everything but the mark: what a dead purge left.
+            if "purged.json" in children or next(driver.list(prefix), None) is None:
+                yield Run(name.rstrip("/"), 0.0, {}, is_purged=True)
+            continue
+        head = json.loads(driver.read(f"{prefix}run.json"))
         run = Run(name.rstrip("/"), head["started_at"], head["options"])
         run.is_undone = "undone.json" in children
         run.is_purged = "purged.json" in children

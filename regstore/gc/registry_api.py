@@ -50,16 +50,22 @@ class RegistryApi:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"{url!r} is no URL of a registry", hint="write it as http://registry.example:5000")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+            is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+        except ValueError:
+            is_url = False
+        if not is_url:
+            shown = url.rpartition("@")[2]
+            raise UsageError(f"{shown!r} is no URL of a registry", hint="write it as http://registry.example:5000")
         if parts.username or parts.password:
             raise UsageError(
                 "a registry URL must not hold credentials: they would be shown by ps",
                 hint="use docker login, or set DOCKER_CONFIG",
             )
         self.url = url.rstrip("/")
-        self._scheme, self._host, self._port = parts.scheme, parts.hostname, parts.port
+        self._scheme, self._host, self._port = parts.scheme, parts.hostname, port
         self._path = parts.path.rstrip("/")
         self._headers = {"Accept": _ACCEPT, **_authorization(parts.netloc)}
         self._idle: deque[http.client.HTTPConnection] = deque()

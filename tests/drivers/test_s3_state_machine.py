@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-from hypothesis import strategies as st
+from hypothesis import Phase, settings
 from hypothesis.stateful import rule, run_state_machine_as_test
 
 from fixtures_s3 import OpenS3
@@ -29,7 +29,8 @@ def opener(server: S3Server, bucket: str, open_s3: OpenS3) -> Callable[[], Abstr
 
 
 def run(machine: type[DriverMachine]) -> None:
-    run_state_machine_as_test(machine, settings=machine.TestCase.settings)
+    phases = (Phase.explicit, Phase.generate)
+    run_state_machine_as_test(machine, settings=settings(machine.TestCase.settings, phases=phases))
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +26,8 @@ from support.collection import (
     pulled,
     push_garbage,
     read_jsonl,
+    run_cli,
+    run_killed,
     snapshot,
 )
 from support.images import Image, digest_of, layer, layers, referrers_tag
@@ -229,7 +235,7 @@ def test_file_dated_into_the_future_makes_nothing_old(volume: Volume) -> None:
     """The clock is the storage's; a wrong time on one file is not."""
     fill(volume)
     future = time.time() + 90 * 86400
-    os.utime(volume.writer_path("docker/registry/v2/blobs"), (future, future))
+    os.utime(volume.path("docker/registry/v2/blobs"), (future, future))
     some = next(path for path in volume.tree.rglob("data"))
     os.utime(some, (future, future))
 
@@ -844,13 +850,251 @@ def test_pull_through_cache_is_collected(volume: Volume, tmp_path: Path) -> None
 # Locks
 
 
-def hold_in_child(volume: Volume, then: str) -> str:
-    """Return a program that takes the lock and then does something."""
-    return (
-        "import os, sys, time\n"
-        "from regstore.gc.lock import hold_lock\n"
-        "from regstore.registry import open_registry\n"
-        f"with hold_lock(open_registry({str(volume.root)!r}).driver, 'gc run'):\n"
-        "    print(os.getpid(), flush=True)\n"
-        f"    {then}\n"
-    )
+HOLD_LOCK = """\
+import os, sys
+from regstore.gc.lock import hold_lock
+from regstore.registry import open_registry
+
+with hold_lock(open_registry(sys.argv[1]).driver, "gc run"):
+    print(os.getpid(), flush=True)
+    if sys.argv[2] == "wait":
+        sys.stdin.read()
+    os._exit(9)
+"""
+
+
+@pytest.fixture
+def holder(volume: Volume) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock of the volume until its standard input ends."""
+    program = [sys.executable, "-c", HOLD_LOCK, str(volume.root), "wait"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == str(process.pid)
+        yield process
+        process.communicate("")
+
+
+def test_another_run_is_named_and_nothing_changes(volume: Volume, tmp_path: Path, request: Any) -> None:
+    """Whoever writes waits for the lock (exit 5); plan and status never take it."""
+    fill(volume)
+    volume.plan(*OFFLINE, "--out", tmp_path / "plan").expect(0)
+    process = request.getfixturevalue("holder")
+    before = snapshot(volume.root)
+
+    for arguments in (
+        ("run", *OFFLINE, volume.root),
+        ("apply", tmp_path / "plan"),
+        ("undo", volume.root),
+        ("purge", volume.root),
+    ):
+        volume.gc(*arguments).expect_error(5, "locked by gc run", f"pid {process.pid}")
+    volume.plan(*OFFLINE).expect(0)
+    status = volume.gc("status", "--json", volume.root).expect(0).json
+
+    assert snapshot(volume.root) == before
+    assert f"pid {process.pid}" in status["locked_by"]
+
+
+@pytest.mark.parametrize("command", ["run", "undo", "purge"])
+def test_dead_holder_is_mentioned_and_no_obstacle(volume: Volume, command: str) -> None:
+    """The lock of a process that was killed is taken over."""
+    mixed = fill(volume)
+    program = [sys.executable, "-c", HOLD_LOCK, str(volume.root), "die"]
+    died = subprocess.run(program, check=False, capture_output=True, text=True)
+    assert died.returncode == 9
+    assert volume.gc("status", "--json", volume.root).expect(0).json["locked_by"] is None
+
+    arguments = OFFLINE if command == "run" else ()
+    done = volume.gc(command, "--json", *arguments, volume.root).expect(0)
+    again = volume.gc(command, "--json", *arguments, volume.root).expect(0)
+
+    assert f"pid {died.stdout.strip()}" in done.stderr
+    assert "dead" in done.stderr
+    assert again.stderr == ""
+    volume.assert_whole(mixed.whole)
+
+
+def test_lock_of_another_host_is_named_and_not_broken(volume: Volume) -> None:
+    """Nobody here can tell whether that run lives: it is named, with what to do, whatever its age."""
+    fill(volume)
+    lock = {"host": "elsewhere", "pid": 1, "started_at": 1.0, "command": "gc run", "token": "00"}
+    volume.writer.put("regstore/lock", json.dumps(lock))
+    before = snapshot(volume.root)
+
+    for arguments in (("run", *OFFLINE, volume.root), ("undo", volume.root), ("purge", volume.root)):
+        volume.gc(*arguments).expect_error(5, "on elsewhere", f"{volume.root}/regstore/lock")
+
+    assert snapshot(volume.root) == before
+    volume.path("regstore/lock").unlink()
+    assert volume.collect().removed["blob"]
+
+
+# Killed and interrupted runs
+
+
+def test_killed_run_can_be_undone(volume: Volume) -> None:
+    """What it had moved comes back; what it only meant to move had never left."""
+    mixed = fill(volume)
+    before = volume.snapshot()
+    killed = run_killed(volume, 7, *DELETE)
+    assert len(volume.quarantined()) == 7
+    [run] = volume.gc("status", "--json", volume.root).expect(0).json["runs"]
+    assert run["state"] == "killed"
+    volume.assert_whole(mixed.whole)
+
+    undone = volume.undo()
+
+    assert killed.code == 9
+    assert undone.json["run_id"] == run["id"]
+    assert undone.json["restored_count"] == 7
+    assert files_of(volume.snapshot()) == files_of(before)
+    assert volume.gc("status", "--json", volume.root).expect(0).json["runs"][0]["state"] == "undone"
+
+
+def test_run_after_a_killed_one_completes(volume: Volume) -> None:
+    """The next run removes the rest and mentions the dead one; undone both, everything is as it was."""
+    mixed = fill(volume)
+    before = volume.snapshot()
+    planned = volume.plan(*OFFLINE, *DELETE).expect(0)
+    run_killed(volume, 7, *DELETE)
+
+    done = volume.collect(*DELETE)
+
+    assert "dead run" in done.stderr
+    assert volume.collect(*DELETE).removed == {}
+    assert sum(done.removed.values()) < sum(planned.removed.values())
+    assert done.removed["blob"] == planned.removed["blob"]
+    volume.assert_whole(mixed.whole)
+    volume.undo()
+    volume.undo()
+    assert files_of(volume.snapshot()) == files_of(before)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_run_says_what_was_done(volume: Volume, number: signal.Signals, code: int) -> None:
+    """It stops between items, says what was done and that it can be undone; the next run goes on."""
+    mixed = fill(volume)
+    before = volume.snapshot()
+
+    done = run_killed(volume, 7, *DELETE, signal_number=number).expect(code)
+
+    assert "run again to go on" in done.stderr
+    assert "layer-link" in done.stderr
+    assert len(volume.quarantined()) == 7
+    volume.assert_whole(mixed.whole)
+    volume.collect(*DELETE)
+    assert volume.collect(*DELETE).removed == {}
+    volume.assert_whole(mixed.whole)
+    volume.undo()
+    volume.undo()
+    assert files_of(volume.snapshot()) == files_of(before)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("plan", "no/such/path"), "there is no"),
+        (("run", "no/such/path"), "is its disk mounted?"),
+        (("plan", "empty"), "there is no registry at"),
+        (("run", "--offline", "empty"), "there is no registry at"),
+        (("status", "empty"), "there is no registry at"),
+        (("undo", "empty"), "there is no registry at"),
+        (("purge", "empty"), "there is no registry at"),
+        (("plan", "text"), "has no storage section"),
+        (("plan", "file://host/srv"), "names a host"),
+        (("plan", "gopher://srv"), "gopher"),
+        (("plan",), "Missing argument 'ROOT'"),
+        (("run", "--grace", "5x", "."), "'5x' is not a duration: write it as 90m, 24h or 7d"),
+        (("run", "--grace", "-1s", "."), "is not a duration"),
+        (("run", "--upload-age", "", "."), "is not a duration"),
+        (("run", "--untagged-older-than", "99", "."), "is not a duration"),
+        (("run", "--max-delete", "half", "."), "'half' is not a limit: write it as 50%, 20GiB or none"),
+        (("run", "--max-delete", "101%", "."), "more than everything"),
+        (("run", "--jobs", "0", "."), "0 is not in the range"),
+        (("run", "--no-such-option", "."), "No such option"),
+        (("purge", "--quarantine-retention", "soon", "."), "is not a duration"),
+        (("apply", "no/such/plan"), "cannot read the plan no/such/plan"),
+        (("apply", "text"), "is no plan of regstore"),
+        (("apply", "empty"), "cannot read the plan"),
+        (("apply", "image.png"), "is no plan of regstore"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    """Exit code 2, one message, no traceback, and nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("just some words")
+    (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\xff\xfe")
+    before = snapshot(tmp_path)
+
+    run_cli(tmp_path / "state", "gc", *arguments).expect_error(2, words)
+
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://127.0.0.1:5000", "is no URL of a registry"),
+        ("127.0.0.1:5000", "is no URL of a registry"),
+        ("http://", "is no URL of a registry"),
+        ("http://127.0.0.1:99999", "is no URL of a registry"),
+        ("http://127.0.0.1:port", "is no URL of a registry"),
+        ("http://user:secret@127.0.0.1:5000", "must not hold credentials"),
+    ],
+)
+@pytest.mark.parametrize("mode", [(), ("--offline",)])
+def test_bad_registry_url_is_one_clear_line(volume: Volume, url: str, words: str, mode: tuple[str, ...]) -> None:
+    """Exit code 2, and nothing was changed."""
+    volume.writer.push_image("app", "v1", [layer("app")])
+    volume.writer.blob(b"garbage")
+    before = volume.snapshot()
+
+    done = volume.gc("run", *NOW, *mode, "--registry-url", url, volume.root).expect_error(2, words)
+
+    assert "secret" not in done.stderr
+    assert volume.snapshot() == before
+
+
+def test_damaged_plan_file_is_refused(volume: Volume, tmp_path: Path) -> None:
+    """A plan that was cut off, or whose key and digest differ, is not applied in part."""
+    fill(volume)
+    plan = tmp_path / "plan"
+    volume.plan(*OFFLINE, "--out", plan).expect(0)
+    lines = plan.read_text().splitlines(keepends=True)
+    before = volume.snapshot()
+
+    plan.write_text("".join(lines[:-1]))
+    volume.gc("apply", plan).expect_error(2, "is cut off")
+    plan.write_text("".join(lines)[:-30])
+    volume.gc("apply", plan).expect_error(2, "is no plan of regstore")
+    action = json.loads(lines[-1])
+    action["key"] = blob_key(digest_of(b"something else"))
+    plan.write_text("".join([*lines[:-1], json.dumps(action) + "\n"]))
+    volume.gc("apply", plan).expect_error(2, "is no plan of regstore")
+    plan.write_text("".join([lines[0].replace('"schema_version": 1', '"schema_version": 9'), *lines[1:]]))
+    volume.gc("apply", plan).expect_error(2, "another version")
+
+    assert volume.snapshot() == before
+
+
+def test_plan_that_cannot_be_written_is_one_clear_line(volume: Volume) -> None:
+    """--out into a directory that does not exist."""
+    volume.writer.push_image("app", "v1", [layer("app")])
+
+    volume.gc("plan", "--out", "no/such/directory/plan", volume.root).expect_error(2, "cannot write the plan")
+
+
+def test_empty_registry_has_nothing_to_do(volume: Volume) -> None:
+    """A registry into which nobody pushed, but for one unfinished upload, or from which all is gone."""
+    with volume.serving() as client:
+        client.begin_upload("app")
+    assert volume.collect().removed == {}
+    assert volume.collect("--upload-age", "0s", "--empty-repositories").removed == {"upload": 1, "repository": 1}
+    assert volume.collect("--upload-age", "0s", "--empty-repositories").removed == {}
+    volume.plan(*OFFLINE).expect(0)

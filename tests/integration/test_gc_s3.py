@@ -129,7 +129,7 @@ def test_online_condemns_then_collects(start: Callable[..., Registry], driver: S
 
 
 def test_requests_are_few(start: Callable[..., Registry], driver: S3Driver) -> None:
-    """About a listing per thousand keys and one read per distinct manifest; links need none; a second plan reads none."""
+    """About a listing per thousand keys, one read per distinct manifest, none for links; a second plan reads none."""
     with start() as registry, Pusher(registry.url) as client:
         for number in range(8):
             push_image(client, f"team/app{number % 2}", f"v{number}", number)

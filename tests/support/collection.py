@@ -154,6 +154,29 @@ def run_cli(
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+_DIE_AFTER = """\
+import os, sys
+from regstore.cli.main import main
+from regstore_drivers.filesystem import FilesystemDriver
+
+limit, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+move = FilesystemDriver.move
+count = 0
+
+def move_or_die(self, src, dst):
+    global count
+    if count == limit and number == 9:
+        os._exit(9)
+    move(self, src, dst)
+    count += 1
+    if count == limit and number != 9:
+        os.kill(os.getpid(), number)
+
+FilesystemDriver.move = move_or_die
+main()
+"""
+
+
 class Volume:
     """A registry's root directory, written by real registries and collected by the command line.
 
@@ -250,6 +273,19 @@ class Volume:
                 found = client.pull(repository, reference, sparse=sparse, verified=verified)
                 assert found == digests, f"{repository}:{reference}"
             client.pull_all(sparse=sparse)
+
+
+def run_killed(volume: Volume, moves: int, *arguments: object, signal_number: int = 9) -> Done:
+    """Run `gc run` offline, with no grace, and end it with a signal once it has moved so many objects."""
+    program = [sys.executable, "-c", _DIE_AFTER, str(moves), str(signal_number), "gc", "run", *OFFLINE]
+    done = subprocess.run(
+        [*program, *map(str, arguments), str(volume.root)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XDG_STATE_HOME": str(volume.state_home)},
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def pulled(client: Pusher, *images: Image) -> Whole:
