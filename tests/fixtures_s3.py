@@ -37,12 +37,6 @@ def seaweed_shared_bucket(seaweed: SeaweedServer) -> str:
     return _new_bucket(seaweed)
 
 
-@pytest.fixture(scope="session")
-def moto_shared_bucket(moto: MotoServer) -> str:
-    """A bucket of moto for tests that keep to a prefix of their own."""
-    return _new_bucket(moto)
-
-
 @pytest.fixture
 def s3_bucket(seaweed: SeaweedServer) -> Iterator[str]:
     """The name of a fresh, empty bucket of SeaweedFS."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regstore.findings import Finding
+    from regstore.gc.lock import Holder
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -323,6 +324,7 @@ def undo_command(session: Session, root: str, run_id: str, as_json: bool, quiet:
     progress = choose_progress(quiet=quiet or as_json)
     result = gc.undo(registry, run_id, progress=progress, cancel=session.cancel)
     progress.finish()
+    _mention_dead(result.dead_holder, quiet=quiet)
     code = _code(result.findings)
     if as_json:
         show_json(
@@ -346,8 +348,9 @@ def undo_command(session: Session, root: str, run_id: str, as_json: bool, quiet:
                 click.echo(f"  {result.kept_count} had never left, or were there again")
             if result.lost_count:
                 click.echo(f"  {result.lost_count} aborted multipart uploads cannot come back")
-    if code or not quiet:
-        show_findings(result.findings, err=quiet)
+        show_findings(result.findings)
+    elif code:
+        show_findings(result.findings, err=True)
     _exit(code)
 
 
@@ -371,6 +374,7 @@ def purge_command(session: Session, root: str, retention: float, as_json: bool, 
     progress = choose_progress(quiet=quiet or as_json)
     result = gc.purge(registry, retention, progress=progress, cancel=session.cancel)
     progress.finish()
+    _mention_dead(result.dead_holder, quiet=quiet)
     code = _code(result.findings)
     if as_json:
         show_json(
@@ -390,8 +394,9 @@ def purge_command(session: Session, root: str, retention: float, as_json: bool, 
             click.echo(f"purged {len(result.run_ids)} runs: {result.deleted_count} items, {freed} freed")
         else:
             click.echo("nothing to purge: no run is old enough")
-    if code or not quiet:
-        show_findings(result.findings, err=quiet)
+        show_findings(result.findings)
+    elif code:
+        show_findings(result.findings, err=True)
     _exit(code)
 
 
@@ -435,8 +440,7 @@ def _show_result(
     name: str, location: str, started: float, result: gc.Result, root: str, *, as_json: bool, quiet: bool
 ) -> NoReturn:
     code = _code(result.findings)
-    if result.dead_holder is not None and not quiet:
-        click.echo(f"regstore: took over the lock of a dead run, {result.dead_holder}", err=True)
+    _mention_dead(result.dead_holder, quiet=quiet)
     if as_json:
         show_json(
             name,
@@ -459,6 +463,11 @@ def _show_result(
     elif code:
         show_findings(result.findings, err=True)
     _exit(code)
+
+
+def _mention_dead(holder: Holder | None, *, quiet: bool) -> None:
+    if holder is not None and not quiet:
+        click.echo(f"regstore: took over the lock of a dead run, {holder}", err=True)
 
 
 def _show_outcome(result: gc.Result, root: str) -> None:

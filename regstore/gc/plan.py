@@ -39,6 +39,7 @@ CACHE_GRACE_SECONDS = 7 * 86400.0
 """In a pull-through cache links younger than the registry's own time to live stay (registry/proxy, repositoryTTL)."""
 
 _LARGEST_COUNT = 10
+_LINKS = {Kind.LAYER_LINK, Kind.REVISION_LINK, Kind.TAG_LINK, Kind.TAG_INDEX}
 
 
 def plan_collection(
@@ -197,6 +198,7 @@ class Planner:
         self._note_signatures(repository, marks)
         if marks.is_frozen:
             self._known_missing.update(digest for digest, size in marks.live.items() if size < 0)
+        self._known_missing |= marks.absent
         self._foreign |= marks.foreign
         live, pack = self._live, MARK.pack
         for digest, size in marks.live.items():
@@ -263,6 +265,8 @@ class Planner:
                 reason = f"upload last written {_days(self._age(upload.newest))} ago"
                 actions.append(Action(Verb.REMOVE, Kind.UPLOAD, name, None, upload.id, upload.size, reason))
         actions += self._leftover_actions(name, repository.leftovers)
+        beside = [action.key for action in actions if action.verb is Verb.REMOVE and action.kind in _LINKS]
+        actions += self._leftover_actions(name, self._volume.list_leftovers(beside))
         if self._options.empty_repositories and self._options.offline and self._becomes_empty(repository, actions):
             actions.append(Action(Verb.REMOVE, Kind.REPOSITORY, name, None, "", 0, "no tag, manifest, layer or upload"))
         return actions
@@ -320,7 +324,7 @@ class Planner:
             and len(repository.revisions) <= removed[Kind.REVISION_LINK]
             and len(repository.tags) == removed[Kind.TAG_LINK]
             and len(repository.uploads) == removed[Kind.UPLOAD]
-            and len(repository.leftovers) == removed[Kind.LEFTOVER]
+            and len(repository.leftovers) <= removed[Kind.LEFTOVER]
         )
 
     def _multipart_actions(self) -> list[Action]:
@@ -378,6 +382,7 @@ class Planner:
 
     def _decide(self, candidates: list[Digest], held: Set[bytes], freed: dict[Digest, int]) -> Iterator[Action]:
         summary, found = self._summary, set()
+        beside: list[str] = []
         for digest, size, newest in self._volume.iter_blob_info(candidates):
             found.add(digest)
             if digest in held or self._age(newest) < self._options.grace:
@@ -391,10 +396,12 @@ class Planner:
                 freed[digest] = size
             if action:
                 yield action
-        bare = [digest for digest in candidates if digest not in found]
+            if action and action.verb is Verb.REMOVE:
+                beside.append(action.key)
+        bare = [layout.BlobData(digest).key for digest in candidates if digest not in found]
         summary.blob_count -= len(bare)
         if self._options.repository is None:
-            yield from self._leftover_actions("", self._volume.list_blob_leftovers(bare))
+            yield from self._leftover_actions("", self._volume.list_leftovers(bare + beside))
 
     def _blob_action(self, digest: Digest, size: int) -> Action | None:
         """Decide on one unreferenced blob that is old enough."""

@@ -20,6 +20,7 @@ from regstore_drivers.base import HasDirectories, HasVersions
 
 if TYPE_CHECKING:
     from regstore.findings import Finding
+    from regstore.gc.lock import Holder
     from regstore.registry import Registry
     from regstore.state import State
     from regstore.work import Progress
@@ -30,13 +31,15 @@ _BATCH_COUNT = 1000
 
 @dataclass(slots=True)
 class PurgeResult:
-    """What a purge did: the runs it purged, items and bytes deleted, items put back, and items that failed."""
+    """What a purge did: the runs it purged, items and bytes deleted, items put back, items that failed, and whose lock
+    was taken over, if a run died."""
 
     run_ids: list[str] = field(default_factory=list)
     deleted_count: int = 0
     freed_bytes: int = 0
     restored_count: int = 0
     findings: list[Finding] = field(default_factory=list)
+    dead_holder: Holder | None = None
 
 
 def purge(
@@ -53,14 +56,16 @@ def purge(
         As `regstore.gc.collect`.
     """
     check_markers(registry)
-    with hold_lock(registry.driver, "gc purge") as (now, _):
+    with hold_lock(registry.driver, "gc purge") as (now, dead):
         own_state = state is None
         state = state or open_state(registry.location)
         try:
-            return purge_runs(registry, state, retention, now, progress=progress, cancel=cancel)
+            result = purge_runs(registry, state, retention, now, progress=progress, cancel=cancel)
         finally:
             if own_state:
                 state.close()
+    result.dead_holder = dead
+    return result
 
 
 def purge_runs(

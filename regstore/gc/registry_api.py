@@ -52,11 +52,10 @@ class RegistryApi:
     def __init__(self, url: str) -> None:
         try:
             parts = urlsplit(url)
-            port = parts.port
-            is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
-        except ValueError:
-            is_url = False
-        if not is_url:
+            host, port = parts.hostname, parts.port
+        except ValueError:  # a port that is no number
+            host = None
+        if not host or parts.scheme not in ("http", "https"):
             shown = url.rpartition("@")[2]
             raise UsageError(f"{shown!r} is no URL of a registry", hint="write it as http://registry.example:5000")
         if parts.username or parts.password:
@@ -65,7 +64,7 @@ class RegistryApi:
                 hint="use docker login, or set DOCKER_CONFIG",
             )
         self.url = url.rstrip("/")
-        self._scheme, self._host, self._port = parts.scheme, parts.hostname, port
+        self._scheme, self._host, self._port = parts.scheme, host, port
         self._path = parts.path.rstrip("/")
         self._headers = {"Accept": _ACCEPT, **_authorization(parts.netloc)}
         self._idle: deque[http.client.HTTPConnection] = deque()

@@ -13,12 +13,15 @@ from regstore.gc.guards import check_markers
 from regstore.gc.journal import Journal, Run
 from regstore.gc.lock import hold_lock
 from regstore.gc.quarantine import put_back
+from regstore.state import open_state
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.errors import PermissionDenied
 
 if TYPE_CHECKING:
     from regstore.findings import Finding
+    from regstore.gc.lock import Holder
     from regstore.registry import Registry
+    from regstore.state import State
     from regstore.work import Progress
 
 _ORDER = [
@@ -44,6 +47,7 @@ class UndoResult:
         kept_count: objects that were in their place already.
         lost_count: aborted multipart uploads, which cannot come back.
         findings: objects that could not be put back.
+        dead_holder: whose lock was taken over, if a run died.
     """
 
     run_id: str = ""
@@ -52,12 +56,24 @@ class UndoResult:
     kept_count: int = 0
     lost_count: int = 0
     findings: list[Finding] = field(default_factory=list)
+    dead_holder: Holder | None = None
 
 
 def undo(
-    registry: Registry, run_id: str = "", *, progress: Progress | None = None, cancel: Cancel | None = None
+    registry: Registry,
+    run_id: str = "",
+    *,
+    state: State | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
 ) -> UndoResult:
     """Take back a run, by default the newest that is not undone yet: `gc undo`. It works beside a live registry.
+
+    Args:
+        registry: where.
+        run_id: which run.
+        state: what is remembered between runs; by default that of the registry's location.
+        progress, cancel: told and asked between items.
 
     Raises:
         UsageError: there is no such run, or it was purged.
@@ -65,12 +81,12 @@ def undo(
     """
     check_markers(registry)
     progress, cancel = progress or NoProgress(), cancel or Cancel()
-    with hold_lock(registry.driver, "gc undo"):
+    with hold_lock(registry.driver, "gc undo") as (_, dead):
         journal = Journal(registry.driver)
         run = _choose(journal, run_id)
         if run is None:
-            return UndoResult()
-        result = UndoResult(run.id)
+            return UndoResult(dead_holder=dead)
+        result = UndoResult(run.id, dead_holder=dead)
         entries = list(journal.iter_entries(run))
         result.lost_count = sum(entry.kind is Kind.MULTIPART for entry in entries)
         moved = [entry for entry in entries if entry.to and entry.verb is Verb.REMOVE]
@@ -91,10 +107,24 @@ def undo(
             else:
                 result.kept_count += 1
         progress.finish()
+        _forget(registry, state, {entry.repository for entry in moved if entry.repository})
         if not result.findings:
             data = json.dumps({"id": run.id}).encode()
             registry.driver.write(f"{run.prefix}undone.json", data, len(data))
     return result
+
+
+def _forget(registry: Registry, state: State | None, repositories: set[str]) -> None:
+    """Forget what was remembered of repositories that were changed: the next survey reads all their links."""
+    own_state = state is None
+    state = state or open_state(registry.location)
+    try:
+        for repository in repositories:
+            state.forget_repository(repository)
+        state.commit()
+    finally:
+        if own_state:
+            state.close()
 
 
 def _choose(journal: Journal, run_id: str) -> Run | None:

@@ -36,7 +36,8 @@ class Policy:
         signatures_of: the detached schema1 signatures of a revision.
         keep_signature_history: what the index of a kept signature tag names is a root.
         keep_orphan_signatures: signature and fallback tags whose subject is gone are roots.
-        sparse_is_normal: a child missing from an index is no damage (a pull-through cache).
+        sparse_is_normal: what a kept manifest or tag names may be missing (a pull-through cache, which fetches what is
+            asked for, and whose own expiry removes manifests and layers one by one).
     """
 
     keep_untagged: bool = True
@@ -58,6 +59,8 @@ class Marks:
             say (-1: nothing said); each needs a layer link here.
         live: digests of blob data that must stay, aliases resolved, with sizes; manifests are among them.
         foreign: needed digests whose absence is legitimate.
+        absent: digests whose absence needs no other word than `troubles` has: children of indexes without a revision
+            link here, and in a pull-through cache everything.
         troubles: (kind, subject, detail) of what cannot be believed, or is missing.
         restores: links that are missing here and that the quarantine has.
         is_frozen: everything this repository links is kept.
@@ -69,6 +72,7 @@ class Marks:
     needed: dict[Digest, int] = field(default_factory=dict)
     live: dict[Digest, int] = field(default_factory=dict)
     foreign: set[Digest] = field(default_factory=set)
+    absent: set[Digest] = field(default_factory=set)
     troubles: list[tuple[str, str, str]] = field(default_factory=list)
     restores: list[LayerLink | RevisionLink] = field(default_factory=list)
     is_frozen: bool = False
@@ -102,16 +106,17 @@ class _Marker:
         for damage in repository.damage:
             self._freeze(damage.kind, damage.key, damage.detail)
         self._find_referrers()
-        signatures = {tag: subject for tag in repository.tags if (subject := signature_subject(tag))}
+        # A tag of that form that names its own digest (imgpkg makes such) is a tag like any other.
+        signatures = {
+            tag: subject
+            for tag, digest in repository.tags.items()
+            if (subject := signature_subject(tag)) and subject != digest
+        }
         self._check_tags()
         self._walk(digest for tag, digest in repository.tags.items() if tag not in signatures)
         if policy.keep_untagged:
             self._walk(repository.revisions - {repository.tags[tag] for tag in signatures})
         self._walk_signatures(signatures)
-        name = repository.name
-        self._walk(
-            [d for d in repository.revisions - marks.kept if policy.is_young(RevisionLink(name, d).key)],
-        )
         self._resolve_aliases()
         self._check_layer_links()
         if marks.is_frozen:
@@ -133,41 +138,48 @@ class _Marker:
     def _check_layer_links(self) -> None:
         """A link that a kept manifest needs and that is missing: put back from the quarantine, or damage."""
         repository, marks = self._repository, self._marks
+        if self._policy.sparse_is_normal:
+            marks.absent.update(marks.needed)
         for digest in marks.needed.keys() - repository.layers - marks.foreign:
             link = LayerLink(repository.name, digest)
             if self._policy.is_restorable(link.key):
                 marks.restores.append(link)
-            else:
+            elif not self._policy.sparse_is_normal:
                 detail = f"a kept manifest needs {format_digest(digest)}, which has no layer link in this repository"
                 self._freeze("layer-link-missing", link.key, detail)
 
     def _walk_signatures(self, signatures: dict[str, Digest]) -> None:
+        """Keep the signatures of what is kept, then what is young, with its signatures; what is left are orphans."""
         repository, policy, marks = self._repository, self._policy, self._marks
+        name = repository.name
         open_tags = dict(signatures)
-        while kept_now := [tag for tag, subject in open_tags.items() if subject in marks.kept]:
+        self._walk_signed(open_tags)
+        self._walk([d for d in repository.revisions - marks.kept if policy.is_young(RevisionLink(name, d).key)])
+        self._walk_signed(open_tags)
+        staying = [tag for tag in open_tags if policy.keep_orphan_signatures or policy.is_young(TagLink(name, tag).key)]
+        self._keep_signatures(staying)
+        self._walk_signed(open_tags)
+        going = open_tags.keys() - staying
+        marks.orphan_tags = open_tags if policy.keep_orphan_signatures else {tag: signatures[tag] for tag in going}
+        marks.former_signatures = {
+            digest for tag in signatures.keys() - going for digest in self._former(tag) if digest not in marks.kept
+        }
+
+    def _walk_signed(self, open_tags: dict[str, Digest]) -> None:
+        """Keep the signatures whose subject is kept, and those of signatures; take them out of `open_tags`."""
+        while kept_now := [tag for tag, subject in open_tags.items() if subject in self._marks.kept]:
             for tag in kept_now:
                 del open_tags[tag]
-                self._walk([repository.tags[tag]])
-        marks.orphan_tags = open_tags
-        if policy.keep_orphan_signatures:
-            self._walk(repository.tags[tag] for tag in open_tags)
-        else:
-            young = [tag for tag in open_tags if policy.is_young(TagLink(repository.name, tag).key)]
-            self._walk(repository.tags[tag] for tag in young)
-            for tag in young:
-                del open_tags[tag]
-        orphans = () if policy.keep_orphan_signatures else open_tags
-        former = {
-            digest
-            for tag in signatures
-            if tag not in orphans
-            for digest in repository.tag_indexes.get(tag, ())
-            if digest in repository.revisions and digest not in marks.kept
-        }
-        if policy.keep_signature_history:
-            self._walk(former)
-        else:
-            marks.former_signatures = former
+            self._keep_signatures(kept_now)
+
+    def _keep_signatures(self, tags: list[str]) -> None:
+        self._walk(self._repository.tags[tag] for tag in tags)
+        if self._policy.keep_signature_history:
+            self._walk(digest for tag in tags for digest in self._former(tag))
+
+    def _former(self, tag: str) -> list[Digest]:
+        """What a signature tag named, as far as it is a manifest here."""
+        return [d for d in self._repository.tag_indexes.get(tag, ()) if d in self._repository.revisions]
 
     def _find_referrers(self) -> None:
         for digest in self._repository.revisions:
@@ -179,7 +191,11 @@ class _Marker:
 
     def _check_tags(self) -> None:
         for tag, digest in self._repository.tags.items():
-            if digest not in self._repository.revisions and not self._restore_revision(digest):
+            if digest in self._repository.revisions or self._restore_revision(digest):
+                continue
+            if self._policy.sparse_is_normal:
+                self._marks.absent.add(digest)
+            else:
                 detail = f"the tag means {format_digest(digest)}, which has no revision link in this repository"
                 self._freeze("revision-missing", f"{self._repository.name}:{tag}", detail)
 
@@ -209,7 +225,8 @@ class _Marker:
             record = self._manifests.get(digest)
             if isinstance(record, Trouble):
                 live.setdefault(digest, -1)
-                if digest not in self._repository.revisions:
+                is_normal = self._policy.sparse_is_normal and record.kind == "manifest-missing"
+                if digest not in self._repository.revisions and not is_normal:
                     self._freeze(record.kind, f"{self._repository.name}@{format_digest(digest)}", record.detail)
                 continue
             live[digest] = record.size
@@ -237,6 +254,7 @@ class _Marker:
                     marks.foreign.add(digest)
             else:
                 marks.live.setdefault(digest, size)
+                marks.absent.add(digest)
                 if digest in repository.layers:
                     marks.needed[digest] = size
                 self._missing_child(index, digest, manifests)
@@ -245,7 +263,9 @@ class _Marker:
     def _missing_child(self, index: Digest, child: Digest, manifests: list[Digest]) -> None:
         """A child without a revision link. Its data, where another repository has them, still tell what it needs
         here."""
-        if not self._policy.sparse_is_normal and not self._restore_revision(child):
+        if not self._restore_revision(child):
+            if self._policy.sparse_is_normal:
+                return  # another repository's data say nothing about what this one ever fetched
             subject = f"{self._repository.name}@{format_digest(index)}"
             detail = f"its child {format_digest(child)} has no revision link in this repository"
             self._freeze("child-missing", subject, detail)

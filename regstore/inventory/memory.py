@@ -41,7 +41,7 @@ def to_remember(repository: Repository, marks: Marks, known: Known | None) -> Kn
         return remembered._replace(marks=known.marks)
     is_plain = (
         _is_plain(repository)
-        and not (marks.troubles or marks.restores or marks.foreign)
+        and not (marks.troubles or marks.restores or marks.foreign or marks.absent)
         and marks.kept == repository.revisions
         and not (marks.needed.keys() & repository.revisions)
         and len(marks.live) == len(marks.kept) + len(marks.needed)

@@ -27,7 +27,7 @@ from regstore_drivers.base import HasClock, HasMultipart
 from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from regstore.digest import Digest
     from regstore.state import Known
@@ -121,8 +121,8 @@ class ListingVolume:
                 info = (entry.size, entry.newest)
             yield BlobInfo(digest, *info)
 
-    def list_blob_leftovers(self, digests: Sequence[Digest]) -> Iterator[tuple[str, int, float]]:
-        """Yield nothing: the listing of blobs held them."""
+    def list_leftovers(self, keys: Iterable[str]) -> Iterator[tuple[str, int, float]]:
+        """Yield nothing: the listings held them."""
         return iter(())
 
     def iter_multipart(self) -> Iterator[MultipartUpload]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from regstore import layout
@@ -28,7 +28,7 @@ from regstore_drivers.base import READ_LIMIT_BYTES
 from regstore_drivers.errors import DriverError, NotFound, PermissionDenied, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from regstore.state import Known
     from regstore_drivers.base import MultipartUpload
@@ -279,22 +279,32 @@ class LocalVolume:
 
     def _walk(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         try:
-            with os.scandir(f"{self._root}/{prefix}") as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        yield from self._walk(f"{prefix}/{entry.name}")
-                    else:
-                        status = entry.stat(follow_symlinks=False)
-                        self._see(status)
-                        yield f"{prefix}/{entry.name}", status
+            with os.scandir(f"{self._root}/{prefix}") as listing:
+                entries = list(listing)
         except OSError as error:
             if error.errno not in _ABSENT:
                 raise
+            return
+        for entry in entries:
+            key = f"{prefix}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(key)
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # one that vanishes must not end the walk
+            self._see(status)
+            yield key, status
 
     def _leftovers(self, prefix: str) -> Iterator[tuple[str, int, float]]:
-        for key, status in self._walk(prefix):
-            if isinstance(layout.parse_key(key), layout.Leftover):
-                yield key, status.st_size, max(status.st_mtime, status.st_ctime)
+        for name in _names(f"{self._root}/{prefix}"):
+            key = f"{prefix}/{name}"
+            if name.endswith(".tmp") and isinstance(layout.parse_key(key), layout.Leftover):
+                with suppress(FileNotFoundError):
+                    status = os.stat(f"{self._root}/{key}", follow_symlinks=False)
+                    self._see(status)
+                    yield key, status.st_size, max(status.st_mtime, status.st_ctime)
 
     def link_newest(self, key: str) -> float | None:
         """Return the newest of the link's times and its directory's modification: its commit."""
@@ -319,10 +329,10 @@ class LocalVolume:
         self.newest_seen = max(self.newest_seen, status.st_ctime, directory.st_ctime)
         return status.st_size, max(status.st_mtime, status.st_ctime, directory.st_mtime)
 
-    def list_blob_leftovers(self, digests: Sequence[Digest]) -> Iterator[tuple[str, int, float]]:
-        """Yield the temporary files (key, bytes, newest time) beside the data of some blobs."""
-        for digest in digests:
-            prefix = layout.BlobData(digest).key.rpartition("/")[0]
+    def list_leftovers(self, keys: Iterable[str]) -> Iterator[tuple[str, int, float]]:
+        """Yield the temporary files (key, bytes, newest time) beside some objects."""
+        for key in keys:
+            prefix = key.rpartition("/")[0]
             with _naming(f"{self._root}/{prefix}"):
                 yield from self._leftovers(prefix)
 

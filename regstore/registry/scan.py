@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from regstore.digest import Digest, format_digest, parse_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from regstore.state import Known
     from regstore_drivers.base import MultipartUpload
@@ -144,9 +144,8 @@ class Volume(Protocol):
     def iter_blob_info(self, digests: Sequence[Digest]) -> Iterator[BlobInfo]:
         """Yield size and age of blobs; those that are gone are left out."""
 
-    def list_blob_leftovers(self, digests: Sequence[Digest]) -> Iterator[tuple[str, int, float]]:
-        """Yield temporary files (key, bytes, newest time) beside the data of some blobs that `list_blobs` did not
-        see."""
+    def list_leftovers(self, keys: Iterable[str]) -> Iterator[tuple[str, int, float]]:
+        """Yield the temporary files (key, bytes, newest time) beside some objects that no scan looked for."""
 
     def check_unchanged(self) -> None:
         """Raise DriverError when what was read is no longer the tree that was opened."""

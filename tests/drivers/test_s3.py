@@ -64,8 +64,8 @@ class Store:
 
 @pytest.fixture(params=[pytest.param("seaweed", marks=pytest.mark.s3), "moto"])
 def store(request: pytest.FixtureRequest, open_s3: OpenS3) -> Store:
-    server = request.getfixturevalue(request.param)
-    bucket = request.getfixturevalue(f"{request.param}_shared_bucket")
+    bucket = {"seaweed": "seaweed_shared_bucket", "moto": "moto_bucket"}[request.param]
+    server, bucket = request.getfixturevalue(request.param), request.getfixturevalue(bucket)
     return Store(server, bucket, uuid.uuid4().hex, open_s3)
 
 

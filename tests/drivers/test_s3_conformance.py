@@ -44,5 +44,5 @@ class TestSeaweedfs(S3Suite):
 
 class TestMoto(S3Suite):
     @pytest.fixture
-    def driver(self, moto: MotoServer, moto_shared_bucket: str, open_s3: OpenS3) -> S3Driver:
-        return open_s3(moto, moto_shared_bucket, uuid.uuid4().hex)
+    def driver(self, moto: MotoServer, moto_bucket: str, open_s3: OpenS3) -> S3Driver:
+        return open_s3(moto, moto_bucket, uuid.uuid4().hex)

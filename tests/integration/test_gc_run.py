@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from regstore import gc
 from support.collection import (
     NOW,
     OFFLINE,
@@ -151,12 +152,13 @@ def test_root_may_be_named_in_many_ways(volume: Volume, form: str) -> None:
 def removed_keys(volume: Volume, lines: list[dict[str, object]]) -> set[str]:
     """Return the keys of the files that the actions of a plan stand for."""
     keys: set[str] = set()
+    names = volume.keys()
     for line in lines:
         assert line["action"] == "remove"
         if line["kind"] == "repository":
             continue
         key = str(line["key"])
-        keys |= {name for name in volume.keys() if name == key or name.startswith(f"{key}/")}
+        keys |= {name for name in names if name == key or name.startswith(f"{key}/")}
     return keys
 
 
@@ -493,6 +495,11 @@ def test_untagged_images_stay_unless_asked(volume: Volume) -> None:
     volume.assert_whole(mixed.whole)
 
 
+def planned(plan: gc.Plan) -> set[tuple[str, str]]:
+    """Return kind and key of everything that a plan removes."""
+    return {(action.kind.value, action.key) for action in plan.removals}
+
+
 def test_untagged_only_when_old_enough(volume: Volume) -> None:
     """--untagged-older-than implies --delete-untagged and counts from the newest time of the revision's link."""
     with volume.serving() as client:
@@ -500,15 +507,47 @@ def test_untagged_only_when_old_enough(volume: Volume) -> None:
         old = client.push_image("app", "", layers(2, "old"))
         again = client.push_image("app", "", layers(2, "again"))
         whole = pulled(client, kept, again)
-        time.sleep(3.2)
+        time.sleep(0.05)
         client.push_image("app", "", layers(2, "again"))
+    old_link, again_link = (revision_link_key("app", image.digest) for image in (old, again))
+    day = {"grace": 0.0, "untagged_older_than": 86400.0}
+    at = volume.newest(old_link) + 86400
 
-    assert volume.plan(*OFFLINE, "--untagged-older-than", "1h").expect(0).removed == {}
-    done = volume.collect("--untagged-older-than", "3s")
+    early = volume.plan_at(at - 0.01, **day)
+    on_time = volume.plan_at(at + 0.01, **day)
+    later = volume.plan_at(volume.newest(again_link) + 86400.01, **day)
+    young = volume.plan_at(at + 0.01, grace=86400.0 * 2, untagged_older_than=86400.0)
 
-    assert done.removed["revision-link"] == 1
-    assert not set(old.digests) & volume.blobs()
+    assert planned(early) == planned(young) == set()
+    expected = {("blob", blob_key(digest)) for digest in old.digests}
+    expected |= {("layer-link", layer_link_key("app", digest)) for digest in (*old.layers, str(old.config))}
+    assert planned(on_time) == expected | {("revision-link", old_link)}
+    assert ("revision-link", again_link) in planned(later)
+    assert volume.collect("--untagged-older-than", "1d").removed == {}
     volume.assert_whole(whole)
+
+
+def test_grace_counts_from_the_newest_time_of_link_and_data(volume: Volume) -> None:
+    """A link written again is young, and keeps its data; data alone go by their own time."""
+    with volume.serving() as client:
+        client.push_image("app", "v1", [layer("app")])
+        gone = push_garbage(client, "app")
+        time.sleep(0.05)
+        # The data are there, so this writes nothing but the link.
+        assert client.push_blob("app", layers(2, "deleted app garbage")[0]) == gone.layers[0]
+    at = max(volume.newest(layer_link_key("app", digest)) for digest in (gone.layers[1], str(gone.config))) + 3600.01
+    at = max(at, volume.newest(blob_key(gone.digest)) + 3600.01)
+
+    before = volume.plan_at(at - 3600, grace=3600.0)
+    on_time = volume.plan_at(at, grace=3600.0)
+    later = volume.plan_at(volume.newest(layer_link_key("app", gone.layers[0])) + 3600.01, grace=3600.0)
+
+    assert planned(before) == set()
+    assert planned(later) - planned(on_time) == {
+        ("blob", blob_key(gone.layers[0])),
+        ("layer-link", layer_link_key("app", gone.layers[0])),
+    }
+    assert len(planned(on_time)) == 5
 
 
 def test_uploads_go_by_the_newest_of_start_and_files(volume: Volume) -> None:
@@ -522,18 +561,20 @@ def test_uploads_go_by_the_newest_of_start_and_files(volume: Volume) -> None:
     writer.upload("app", b"some", started_at="", identity="no-start")
     writer.upload("app", b"some", started_at="\0\0 rubbish", identity="bad-start")
     writer.upload("app", b"some", started_at="2099-01-01T00:00:00Z", identity="future")
+    prefixes = {name: upload_prefix("app", name) for name in ("old-start", "no-start", "bad-start")}
+    written = max(volume.newest(f"{prefix}data") for prefix in prefixes.values())
+    time.sleep(0.05)
+    writer.put(f"{prefixes['old-start']}data", b"some more")
 
+    assert planned(volume.plan_at(written + 3599, upload_age=3600.0)) == set()
+    aged = planned(volume.plan_at(written + 3600.03, upload_age=3600.0))
+    assert aged >= {("upload", prefixes[name].rstrip("/")) for name in ("no-start", "bad-start")}
+    assert not {key for _, key in aged if "old-start" in key or "future" in key}
     assert volume.collect("--upload-age", "1h").removed == {}
-    time.sleep(2.1)
-    writer.put(f"{upload_prefix('app', 'old-start')}data", b"some more")
-    aged = volume.collect("--upload-age", "2s")
-    assert aged.removed == {"upload": 3}
-    assert {path.name for path in (volume.tree / "repositories/app/_uploads").iterdir()} == {"old-start", "future"}
-    rest = volume.collect("--upload-age", "0s")
+    done = volume.collect("--upload-age", "0s")
 
-    assert rest.removed == {"upload": 1}
+    assert done.removed == {"upload": 4}
     assert [path.name for path in (volume.tree / "repositories/app/_uploads").iterdir()] == ["future"]
-    volume.undo()
     volume.undo()
     with volume.serving() as client:
         data = b"from a client, who goes on"
@@ -667,9 +708,11 @@ def test_orphan_signatures(volume: Volume) -> None:
     done = volume.collect("--delete-orphan-signatures")
 
     assert done.removed["tag-link"] == 3
+    assert artifact.digest in volume.blobs()
+    volume.collect("--delete-untagged")
     assert not {orphans[0].digest, orphans[1].digest, artifact.digest} & volume.blobs()
     assert not (volume.tree / f"repositories/app/_manifests/tags/{fallback}").exists()
-    assert volume.collect("--delete-orphan-signatures").removed == {}
+    assert volume.collect("--delete-untagged", "--delete-orphan-signatures").removed == {}
     volume.assert_whole(whole)
 
 
@@ -679,15 +722,16 @@ def test_signature_of_a_young_untagged_image_stays(volume: Volume) -> None:
         client.push_image("app", "v1", [layer("other")])
         image = client.push_image("app", "", layers(2, "app"))
         signature = client.push_signature("app", image)
-        whole = pulled(client, signature, image)
-        time.sleep(4.1)
+        time.sleep(0.05)
         client.push_image("app", "", layers(2, "app"))
+    at = volume.newest(tag_link_key("app", signature.tag)) + 3600.02
 
-    done = volume.collect("--grace", "4s", "--delete-untagged", "--delete-orphan-signatures")
+    plan = volume.plan_at(at, grace=3600.0, delete_untagged=True, delete_orphan_signatures=True)
+    later = volume.plan_at(at + 3600, grace=3600.0, delete_untagged=True, delete_orphan_signatures=True)
 
-    assert done.removed == {}
-    assert done.findings == []
-    volume.assert_whole(whole)
+    assert planned(plan) == set()
+    assert plan.findings == []
+    assert ("tag-link", tag_link_key("app", signature.tag)) in planned(later)
 
 
 # Plan files

@@ -18,6 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from regstore import gc
+from regstore.registry import open_registry
+from regstore.state import State
 from support.images import Image, layers
 from support.pusher import Pusher
 from support.registry import Registry
@@ -234,6 +237,19 @@ class Volume:
     def run(self, *arguments: object, **options: Any) -> Done:
         """Run `gc run --json` with no grace and otherwise only these arguments."""
         return self.gc("run", "--json", *NOW, *arguments, self.root, **options)
+
+    def plan_at(self, now: float, **options: Any) -> gc.Plan:
+        """Plan an offline collection by the library as if the storage's clock said `now`: change times cannot be set.
+
+        Options are those of `regstore.gc.Options`.
+        """
+        selected = gc.Options(**{"offline": True, "max_delete_percent": None, **options})
+        return gc.plan_collection(open_registry(str(self.root)), selected, state=State(None), now=now)
+
+    def newest(self, key: str) -> float:
+        """Return the newest time of a file and of its directory, from which its age counts."""
+        path = self.path(key)
+        return max(path.stat().st_mtime, path.stat().st_ctime, path.parent.stat().st_mtime)
 
     def undo(self, *arguments: object) -> Done:
         """Run `gc undo --json`, which must find nothing wrong."""

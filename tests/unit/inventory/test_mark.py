@@ -142,7 +142,7 @@ class Model:
         self.kept: set[str] = set()
         self.needed: set[str] = set()
         self.live: set[str] = set()
-        signed = {tag: subject for tag in graph.tags if (subject := tag_subject(tag))}
+        signed = {tag: s for tag, digest in graph.tags.items() if (s := tag_subject(tag)) and s != digest}
         before = -1
         while before != len(self.kept):
             before = len(self.kept)
@@ -477,6 +477,17 @@ def test_a_signature_of_a_young_orphan_signature_is_no_orphan() -> None:
 
     assert marks.orphan_tags == {}
     assert texts(marks.kept) == {signature, of_signature}
+
+
+def test_a_tag_that_names_its_own_digest_is_no_signature() -> None:
+    graph = Graph()
+    image = graph.image(b"layer")
+    graph.tags[f"{images.referrers_tag(image)}.imgpkg"] = image
+
+    marks = graph.mark(keep_untagged=False, keep_orphan_signatures=False)
+
+    assert texts(marks.kept) == {image}
+    assert marks.orphan_tags == {}
 
 
 def test_an_orphan_signature_goes_on_request_only() -> None:
