@@ -44,8 +44,9 @@ def parse_digests(texts: Sequence[str]) -> tuple[Digest, ...]:
     Raises:
         ValueError: one of them is none.
     """
-    _, *digits = "".join(texts).split("sha256:")
-    if len(digits) == len(texts) and not set(map(len, digits)) - {64}:
+    lead, *digits = "".join(texts).split("sha256:")
+    # Texts of 71 characters that are 64 after each "sha256:", from the first on: every one begins where it should.
+    if not lead and not set(map(len, texts)) - {LINK_LENGTH} and not set(map(len, digits)) - {64}:
         packed = pack_sha256("".join(digits))
         if packed is not None:
             return cast("tuple[Digest, ...]", tuple([packed[i : i + 32] for i in range(0, len(packed), 32)]))

@@ -57,6 +57,10 @@ class Kind(IntEnum):
     OCI_ARTIFACT = 6
 
 
+_FIELDS = frozenset(
+    {"schemaVersion", "mediaType", "manifests", "config", "layers", "blobs", "fsLayers", "subject"}
+)
+_FOLDED_FIELDS = frozenset(field.casefold() for field in _FIELDS)
 _INDEXES = frozenset({Kind.LIST, Kind.OCI_INDEX})
 
 
@@ -131,6 +135,10 @@ def decode_manifest(data: bytes) -> Manifest:
         raise ManifestError(f"not JSON: {error}") from None
     if not isinstance(content, dict):
         raise ManifestError("not a JSON object")
+    for name in content.keys() - _FIELDS:
+        # Registries and clients are written in Go, which takes `Layers` for `layers`.
+        if name.casefold() in _FOLDED_FIELDS:
+            raise ManifestError(f"the field {name!r} is one in another case")
     kind = _kind_of(content)
     subject = _subject_of(content)
     if kind is Kind.SCHEMA1:
@@ -153,9 +161,14 @@ def _kind_of(content: dict[str, Any]) -> Kind:
     media_type = content.get("mediaType")
     if media_type is not None and not isinstance(media_type, str):
         raise ManifestError("mediaType is not a string")
-    if content.get("schemaVersion") == 1:
+    version = content.get("schemaVersion")
+    if version is not None and type(version) is not int:
+        raise ManifestError("schemaVersion is not a number")
+    if version == 1:
         if media_type and media_type not in _SCHEMA1:
             raise ManifestError(f"schemaVersion 1 with media type {media_type!r}")
+        if any(content.get(field) for field in ("manifests", "config", "layers", "blobs")):
+            raise ManifestError("a schema1 with manifests, config, layers or blobs")
         return Kind.SCHEMA1
     if not media_type:
         kind = Kind.OCI_INDEX if content.get("manifests") is not None else Kind.OCI_MANIFEST

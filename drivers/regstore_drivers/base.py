@@ -189,8 +189,8 @@ class Driver(ReadDriver):
     def delete(self, keys: Iterable[str]) -> Iterator[Deleted]:
         """Delete objects, in batches where the store can, never a directory, and yield one outcome per key.
 
-        The iterator must be consumed for the work to be done. A key that cannot be deleted is an outcome, not an error; a
-        storage that cannot be reached at all raises.
+        The iterator must be consumed for the work to be done. A key that cannot be deleted is an outcome, not an error;
+        a storage that cannot be reached at all raises.
         """
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from regstore_drivers.errors import DigestMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from regstore_drivers.base import Source
 
@@ -64,13 +64,13 @@ def iter_promised(
         raise mismatch(f"the bytes that came have the digest {algorithm}:{hasher.hexdigest()} instead of {digest}")
 
 
-def _pieces_of_bytes(content: bytes) -> Iterator[memoryview]:
+def _pieces_of_bytes(content: bytes) -> Generator[memoryview, None, None]:
     view = memoryview(content)
     for start in range(0, len(content), PIECE_BYTES):
         yield view[start : start + PIECE_BYTES]
 
 
-def _pieces_of_stream(stream: BinaryIO) -> Iterator[bytes]:
+def _pieces_of_stream(stream: BinaryIO) -> Generator[bytes, None, None]:
     with stream:
         while piece := stream.read(PIECE_BYTES):
             yield piece

@@ -1,7 +1,8 @@
 """Objects as files below a directory.
 
-Writes are durable: a temporary file beside the destination, fsync, rename, fsync of the directory. New files and directories
-take owner and mode from the tree that they are written into, so that a registry's own user can go on using them.
+Writes are durable: a temporary file beside the destination, fsync, rename, fsync of the directory. New files and
+directories take owner and mode from the tree that they are written into, so that a registry's own user can go on using
+them.
 Symbolic links are followed where a key leads through one, as a registry does, and never listed or walked into.
 """
 
@@ -14,7 +15,7 @@ import secrets
 import stat as stat_module
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from regstore_drivers._linux import copy_content
 from regstore_drivers.base import READ_LIMIT_BYTES, Capacity, Deleted, Driver, Entry, Source
@@ -27,6 +28,7 @@ from regstore_drivers.errors import (
     PermissionDenied,
     ShortRead,
     TooLarge,
+    Unreachable,
 )
 from regstore_drivers.keys import check_key, check_prefix
 from regstore_drivers.rename import rename_exclusive
@@ -77,6 +79,7 @@ class FilesystemDriver(Driver):
         check_prefix(prefix, "list", self.location)
         directory, slash, partial = prefix.rpartition("/")
         directory += slash
+        self._check_root("list", prefix)
         yield from self._walk(directory, partial, os.fsencode(start_after))
 
     def _walk(self, directory: str, partial: str, start_after: bytes) -> Iterator[Entry]:
@@ -110,6 +113,7 @@ class FilesystemDriver(Driver):
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield names one level down. See `ReadDriver.list_dir`."""
         check_prefix(prefix, "list_dir", self.location)
+        self._check_root("list_dir", prefix)
         try:
             with os.scandir(self._base + prefix) as entries:
                 names = []
@@ -291,6 +295,16 @@ class FilesystemDriver(Driver):
         check_key(key, operation, self.location)
         return self._base + key
 
+    def _check_root(self, operation: str, prefix: str) -> None:
+        """Tell nothing stored from a root that is gone: whoever takes the one for the other may delete too much."""
+        try:
+            os.stat(self._base)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise self._error(error, operation, prefix) from error
+            reason = "the root is no directory"
+            raise Unreachable(reason, operation=operation, key=prefix, location=self.location) from error
+
     def _make_directories(self, operation: str, key: str) -> str:
         """Make the directory of a key with the owner and mode of the nearest one that exists; return its path."""
         wanted = os.path.dirname(self._base + key)
@@ -343,7 +357,7 @@ def from_url(url: str) -> FilesystemDriver:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise ValueError(f"{url!r} is no absolute file URL: write file:///path")
-    return FilesystemDriver(os.fsdecode(unquote(parts.path)))
+    return FilesystemDriver(os.fsdecode(unquote_to_bytes(os.fsencode(parts.path))))
 
 
 class _Range(io.RawIOBase):

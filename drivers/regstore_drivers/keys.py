@@ -35,7 +35,8 @@ def check_prefix(prefix: str, operation: str, location: str) -> None:
     """Refuse what cannot be the start of a key; its last component may be the start of a name.
 
     Raises:
-        InvalidKey: it is absolute, has an empty, `.` or `..` component before its last `/`, a NUL, or cannot be encoded.
+        InvalidKey: it is absolute, has an empty, `.` or `..` component before its last `/`, a NUL, or cannot be
+            encoded.
     """
     if prefix:
         directory, slash, rest = prefix.rpartition("/")
@@ -72,4 +73,5 @@ def _check_components(components: list[str], key: str, operation: str, location:
     try:
         os.fsencode(key)
     except UnicodeEncodeError as error:
-        raise InvalidKey(f"it cannot be encoded ({error.reason})", operation=operation, key=key, location=location) from error
+        reason = f"it cannot be encoded ({error.reason})"
+        raise InvalidKey(reason, operation=operation, key=key, location=location) from error

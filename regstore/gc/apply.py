@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from regstore.errors import RefusedError
 from regstore.gc.actions import Action, Kind, Plan, Verb
 from regstore.gc.catalogue import finding
-from regstore.gc.guards import check_markers
+from regstore.gc.guards import check_harbor, check_markers
 from regstore.gc.journal import Journal, Ledger, entry_of
 from regstore.gc.lock import clock_resolution, hold_lock
 from regstore.gc.plan import Planner
@@ -181,7 +181,10 @@ class _Run:
     def plan(self) -> Plan:
         """Survey the volume; afterwards `apply` looks at single repositories with the same eyes."""
         self._planner = self._new_planner()
-        return self._planner.plan(self._progress)
+        plan = self._planner.plan(self._progress)
+        # Only here: a later look that finds the last tag gone must not refuse what is half done.
+        check_harbor(self._options, plan.summary)
+        return plan
 
     def apply(self, plan: Plan) -> Result:
         """Take the steps of a plan that are still right."""

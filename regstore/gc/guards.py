@@ -37,13 +37,16 @@ def check_markers(registry: Registry) -> None:
 def check_harbor(options: Options, summary: Summary) -> None:
     """Refuse to delete untagged manifests where no tag is on the whole volume, as Harbor has it from 2.15 on.
 
+    Tags of signatures count for nothing: they say that an image is signed, not that it is tagged.
+
     Raises:
         RefusedError: see above.
     """
-    if options.deletes_untagged and summary.revision_count and not summary.tag_count:
+    if options.deletes_untagged and summary.revision_count and summary.tag_count == summary.signature_tag_count:
+        beside = " beside those of signatures" if summary.tag_count else ""
         raise RefusedError(
-            f"the volume has {summary.revision_count} manifests and not one tag: a Harbor registry keeps its tags in "
-            "its database, and every image would be deleted as untagged",
+            f"the volume has {summary.revision_count} manifests and not one tag{beside}: a Harbor registry keeps its "
+            "tags in its database, and every image would be deleted as untagged",
             hint="leave out --delete-untagged; in Harbor delete artifacts in Harbor itself",
             code="harbor",
         )

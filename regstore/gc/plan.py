@@ -17,7 +17,7 @@ from regstore.gc.catalogue import finding
 from regstore.gc.guards import check_harbor, check_markers, refusals_of
 from regstore.gc.journal import Journal
 from regstore.inventory.manifests import ManifestReader
-from regstore.inventory.mark import Policy
+from regstore.inventory.mark import Policy, signature_subject
 from regstore.inventory.survey import Survey
 from regstore.manifest import MAX_MANIFEST_BYTES, ManifestError, decode_manifest
 from regstore.state import MARK, open_state
@@ -72,7 +72,9 @@ def plan_collection(
     state = state or open_state(registry.location)
     try:
         planner = Planner(registry, options, state, journal or Journal(registry.driver), now, cancel or Cancel())
-        return planner.plan(progress or NoProgress())
+        plan = planner.plan(progress or NoProgress())
+        check_harbor(options, plan.summary)
+        return plan
     finally:
         if own_state:
             state.close()
@@ -115,6 +117,7 @@ class Planner:
         self._unlinked: set[Digest] = set()
         self._linked_quarantined: set[Digest] = set()
         self._freed: dict[Digest, int] = {}
+        self._newest: dict[str, float | None] = {}
         self._summary = Summary()
         self._findings: list[Finding] = []
         self._strays: list[str] = []
@@ -137,7 +140,6 @@ class Planner:
         actions = self._multipart_actions()
         for repository, marks in self._survey.iter_repositories(progress):
             actions += self._take(repository, marks)
-        check_harbor(self._options, self._summary)
         progress.start("unreferenced blobs")
         actions += self._sweep(blobs, progress)
         progress.finish()
@@ -163,6 +165,7 @@ class Planner:
     def _policy_of(self, repository: Repository) -> Policy:
         options = self._options
         may_remove = options.may_remove_from(repository.name)
+        self._newest.clear()  # the policy is asked for at the start of each look
         return Policy(
             keep_untagged=not (options.deletes_untagged and may_remove),
             is_young=self._is_young_link,
@@ -177,8 +180,14 @@ class Planner:
         limit = self._link_grace
         if "/_manifests/revisions/" in key:
             limit = max(limit, self._options.untagged_older_than or 0.0)
-        newest = self._volume.link_newest(key)
+        newest = self._link_newest(key)
         return newest is None or self._age(newest) < limit
+
+    def _link_newest(self, key: str) -> float | None:
+        """Ask once a look at the repository."""
+        if key not in self._newest:
+            self._newest[key] = self._volume.link_newest(key)
+        return self._newest[key]
 
     def _age(self, newest: float) -> float:
         return self.now - newest
@@ -191,6 +200,11 @@ class Planner:
         self._repositories[repository.name] = summary
         self._summary.repository_count += 1
         self._summary.tag_count += summary.tag_count
+        self._summary.signature_tag_count += sum(
+            signature_subject(tag) not in (None, digest)
+            for tag, digest in repository.tags.items()
+            if tag.startswith("sha256-")
+        )
         self._summary.revision_count += summary.revision_count
         self._strays += repository.strays
         for kind, subject, detail in marks.troubles:
@@ -213,7 +227,7 @@ class Planner:
             if action.kind is Kind.LAYER_LINK and action.verb is Verb.REMOVE and action.digest is not None
         }
         for digest in repository.layers - marks.needed.keys() - going:
-            if self._volume.link_newest(layout.LayerLink(repository.name, digest).key) is not None:
+            if self._link_newest(layout.LayerLink(repository.name, digest).key) is not None:
                 self._hold(repository.aliases.get(digest, digest))
         self._unlinked.update(repository.aliases.get(digest, digest) for digest in going)
         self._unlinked.update(repository.revisions - marks.kept)

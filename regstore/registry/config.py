@@ -10,8 +10,6 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from regstore.errors import UsageError
 from regstore_drivers.url import open_driver
 
@@ -93,6 +91,8 @@ def read_config(path: str, environment: Mapping[str, str] | None = None) -> Regi
     Raises:
         UsageError: it cannot be read, is no YAML, or has no storage section.
     """
+    import yaml  # only here and below: commands on a directory start sooner
+
     environment = os.environ if environment is None else environment
     try:
         with open(path, encoding="utf-8") as file:
@@ -130,6 +130,8 @@ def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _override(storage: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """Apply `REGISTRY_STORAGE_<KEY>_<KEY>...`; a variable for another driver replaces the driver, as in
     distribution."""
+    import yaml
+
     result = {str(key).lower(): value for key, value in storage.items()}
     for name, text in sorted(environment.items()):
         if not name.startswith("REGISTRY_STORAGE"):

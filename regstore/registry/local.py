@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from regstore import layout
-from regstore.digest import HEX_LENGTHS, LINK_LENGTH, Digest, pack_digest, pack_sha256
+from regstore.digest import HEX_LENGTHS, LINK_LENGTH, Digest, pack_digest, pack_sha256, parse_digests
 from regstore.registry.scan import (
     BlobInfo,
     Blobs,
     Damage,
     Repository,
     Upload,
+    parse_link,
     take_other_content,
     take_tag_link,
     upload_start,
@@ -202,43 +203,49 @@ class LocalVolume:
         with _directory(f"{self._root}/{prefix}") as directory:
             if directory is None:
                 return
+            contents: dict[str, bytes] = {}
             for tag in os.listdir(directory):
-                if not layout.is_tag_name(tag):
+                if tag not in known and not layout.is_tag_name(tag):
                     repository.strays.append(f"{prefix}/{tag}")
                     continue
                 content = _read_link(f"{tag}/current/link", directory)
+                if content is not None:
+                    contents[tag] = content
+                    continue
                 key = f"{prefix}/{tag}/current/link"
-                digest = take_tag_link(repository, tag, content, key) if content is not None else None
-                self._take_history(prefix, tag, digest, known.get(tag, ""), directory, repository)
-                if content is None:
-                    if tag in repository.tag_indexes:
-                        detail = "the tag has an index and no current link"
-                        repository.damage.append(Damage("tag-link-missing", key, detail))
-                    repository.leftovers += self._leftovers(f"{prefix}/{tag}/current")
+                repository.leftovers += self._leftovers(f"{prefix}/{tag}/current")
+                if history := self._read_digests(f"{prefix}/{tag}/index"):
+                    repository.tag_indexes[tag] = history
+                    detail = "the tag has an index and no current link"
+                    repository.damage.append(Damage("tag-link-missing", key, detail))
+            self._take_tags(prefix, contents, known, directory, repository)
 
-    def _take_history(
-        self, prefix: str, tag: str, digest: Digest | None, known: str, directory: int, repository: Repository
+    def _take_tags(
+        self, prefix: str, contents: dict[str, bytes], known: dict[str, str], directory: int, repository: Repository
     ) -> None:
-        """Note what a tag meant before, where that is more than one digest, or the tag cannot be read."""
-        if digest is not None and known and known.startswith(digest.hex()) and not tag.startswith("sha256-"):
-            # The tag did not move since its index was read; signature tags are read always, since roots hang on them.
-            repository.histories[tag] = known
-            if len(known) > 128:
-                history = [Digest(bytes.fromhex(known[i : i + 64])) for i in range(64, len(known), 64)]
-                repository.tag_indexes[tag] = history
-            return
-        if digest is not None and not self._may_have_history(f"{tag}/index/sha256", directory):
-            repository.histories[tag] = digest.hex() + digest.hex()
-            return
-        history = self._read_digests(f"{prefix}/{tag}/index")
-        if digest is None:
-            if history:
-                repository.tag_indexes[tag] = history
-            return
-        if len(history) > 1:
-            repository.tag_indexes[tag] = history
-        if all(len(entry) == 32 for entry in (digest, *history)):
-            repository.histories[tag] = digest.hex() + "".join(entry.hex() for entry in history)
+        """Note what tags say, and what they meant before where that is more than one digest."""
+        for tag, digest in _parse_contents(contents).items():
+            if digest is None:
+                take_tag_link(repository, tag, contents[tag], f"{prefix}/{tag}/current/link")
+                if history := self._read_digests(f"{prefix}/{tag}/index"):
+                    repository.tag_indexes[tag] = history
+                continue
+            repository.tags[tag] = digest
+            remembered = known.get(tag, "")
+            if remembered.startswith(digest.hex()) and remembered and not tag.startswith("sha256-"):
+                # The tag did not move since its index was read. On a signature tag's roots may hang: it is read always.
+                repository.histories[tag] = remembered
+                if len(remembered) > 128:
+                    history = [Digest(bytes.fromhex(remembered[i : i + 64])) for i in range(64, len(remembered), 64)]
+                    repository.tag_indexes[tag] = history
+            elif self._may_have_history(f"{tag}/index/sha256", directory):
+                history = self._read_digests(f"{prefix}/{tag}/index")
+                if len(history) > 1:
+                    repository.tag_indexes[tag] = history
+                if all(len(entry) == 32 for entry in (digest, *history)):
+                    repository.histories[tag] = digest.hex() + "".join(entry.hex() for entry in history)
+            else:
+                repository.histories[tag] = digest.hex() * 2
 
     def _may_have_history(self, path: str, directory: int) -> bool:
         """Tell from the link count, where the file system counts subdirectories, whether an index has several
@@ -451,6 +458,16 @@ def _read_link(path: str, directory: int | None) -> bytes | None:
         return os.read(descriptor, _LINK_LIMIT)
     finally:
         os.close(descriptor)
+
+
+def _parse_contents(contents: dict[str, bytes]) -> dict[str, Digest | None]:
+    """Parse what links hold, all at once where all are right; None for what is no digest."""
+    try:
+        return dict(
+            zip(contents, parse_digests([content.decode("ascii") for content in contents.values()]), strict=True)
+        )
+    except ValueError:
+        return {tag: parse_link(content) for tag, content in contents.items()}
 
 
 def _pack_names(names: list[str]) -> bytes | None:

@@ -166,27 +166,30 @@ def expected_link(digest: Digest) -> bytes:
     return format_digest(digest).encode()
 
 
-def take_tag_link(repository: Repository, tag: str, content: bytes, key: str) -> Digest | None:
-    """Note what a tag's current link says; None (and damage) when it is malformed."""
+def parse_link(content: bytes) -> Digest | None:
+    """Return the digest that a link holds; None when it is malformed. Nothing is trimmed, as in a registry."""
     try:
-        digest = parse_digest(content.decode("ascii"))
+        return parse_digest(content.decode("ascii"))
     except ValueError:
-        repository.damage.append(
-            Damage("link-malformed", key, f"holds {describe_content(content)} instead of a digest")
-        )
         return None
-    repository.tags[tag] = digest
-    return digest
+
+
+def take_tag_link(repository: Repository, tag: str, content: bytes, key: str) -> None:
+    """Note what a tag's current link says, or its damage."""
+    digest = parse_link(content)
+    if digest is not None:
+        repository.tags[tag] = digest
+    else:
+        detail = f"holds {describe_content(content)} instead of a digest"
+        repository.damage.append(Damage("link-malformed", key, detail))
 
 
 def take_other_content(repository: Repository, digest: Digest, content: bytes, key: str, *, is_layer: bool) -> None:
     """Note a layer or revision link that does not hold the digest of its path: a sha512 alias, or damage."""
-    try:
-        named = parse_digest(content.decode("ascii"))
-    except ValueError:
-        repository.damage.append(
-            Damage("link-malformed", key, f"holds {describe_content(content)} instead of a digest")
-        )
+    named = parse_link(content)
+    if named is None:
+        detail = f"holds {describe_content(content)} instead of a digest"
+        repository.damage.append(Damage("link-malformed", key, detail))
         return
     if is_layer:
         repository.aliases[digest] = named

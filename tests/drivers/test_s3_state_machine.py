@@ -56,7 +56,7 @@ def run(machine: type[DriverMachine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=8, stateful_step_count=20, phases=phases, deadline=None, derandomize=True, database=None
+            max_examples=5, stateful_step_count=20, phases=phases, deadline=None, derandomize=True, database=None
         ),
     )
 

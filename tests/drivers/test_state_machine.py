@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from regstore_drivers.base import Driver
+from regstore_drivers.errors import ShortRead
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.testing.state_machine import DriverMachine, driver_state_machine
@@ -35,27 +36,32 @@ def _wrapped(
     return open_wrapped
 
 
-def _over_files(wrap: Callable[[Driver], Driver], examples: int = 15) -> type[DriverMachine]:
+def _over_files(wrap: Callable[[Driver], Driver], examples: int = 5) -> type[DriverMachine]:
     return driver_state_machine(_wrapped(_open_files, wrap), key_may_be_directory=False, examples=examples)
 
 
-def _over_memory(wrap: Callable[[Driver], Driver]) -> type[DriverMachine]:
-    return driver_state_machine(_wrapped(_open_memory, wrap))
+def _over_memory(wrap: Callable[[Driver], Driver], examples: int = 10) -> type[DriverMachine]:
+    return driver_state_machine(_wrapped(_open_memory, wrap), examples=examples)
 
 
-def _lossy(driver: Driver) -> Driver:
-    """Lose the reply of every third call that retrying makes, and cut listings and streams."""
+def _retry_what_gets_lost(driver: Driver) -> Driver:
+    """Lose the reply of every third call and break every third listing and stream, and try again."""
     faulty = Faulty(driver)
-    for operation in ("stat", "read", "open", "write", "copy", "move", "delete", "list", "list_dir"):
-        for nth in range(2, 3000, 3):
+    for nth in range(2, 100, 3):
+        for operation in ("stat", "read", "write", "copy", "move", "delete"):
             faulty.lose_reply(operation, nth=nth)
+        for operation in ("open", "list", "list_dir"):
+            faulty.fail(operation, error=ShortRead, nth=nth, after=nth % 4)
     return Retrying(faulty, sleep=lambda _: None)
 
 
-TestFiles = driver_state_machine(_open_files, key_may_be_directory=False).TestCase
-TestMemory = driver_state_machine(_open_memory).TestCase
+TestFiles = driver_state_machine(_open_files, key_may_be_directory=False, examples=20).TestCase
+TestMemory = driver_state_machine(_open_memory, examples=25).TestCase
 TestRetryingFiles = _over_files(Retrying).TestCase
 TestRetryingMemory = _over_memory(Retrying).TestCase
+TestRetryingLosses = driver_state_machine(
+    _wrapped(_open_memory, _retry_what_gets_lost), tells_absent=False, examples=20
+).TestCase
 TestCountingFiles = _over_files(Counting).TestCase
 TestCountingMemory = _over_memory(Counting).TestCase
 TestFaultyFiles = _over_files(Faulty).TestCase

@@ -139,24 +139,34 @@ def run_cli(
     Args:
         state_home: where it remembers what it learned.
         arguments: of the command line.
-        user: the uid (and gid) to run as, without further groups.
+        user: the uid (and gid) to run as, without further groups. The interpreter may lie where only root can read,
+            so privileges are dropped once everything is imported.
         environment: further variables.
         timeout: seconds.
     """
+    program = ["-m", "regstore"] if user is None else ["-c", _RUN_AS, str(user)]
     done = subprocess.run(
-        [sys.executable, "-m", "regstore", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         check=False,
         capture_output=True,
         text=True,
         env={**os.environ, "XDG_STATE_HOME": str(state_home), **(environment or {})},
         timeout=timeout,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+_RUN_AS = """\
+import os, sys
+import regstore.cli.gc
+from regstore.cli.main import main
+
+user = int(sys.argv.pop(1))
+os.setgroups([])
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+main()
+"""
 _DIE_AFTER = """\
 import os, sys
 from regstore.cli.main import main
@@ -259,7 +269,7 @@ class Volume:
         """Describe the tree that belongs to the registry."""
         return snapshot(self.root / "docker")
 
-    def keys(self) -> set[str]:
+    def file_keys(self) -> set[str]:
         """Return the keys of all files of the registry's tree."""
         return {f"docker/{path}" for path in files_of(self.snapshot())}
 
@@ -278,8 +288,8 @@ class Volume:
                     found[str(path.relative_to(run / "quarantine"))] = path
         return found
 
-    def assert_whole(self, expected: Whole, *, sparse: bool = False, **options: Any) -> None:
-        """Fail unless a freshly started registry serves all this whole, and every other tag that it knows.
+    def assert_whole(self, expected: Whole, *, others: bool = True, sparse: bool = False, **options: Any) -> None:
+        """Fail unless a freshly started registry serves all this whole, and (`others`) every other tag that it knows.
 
         Everything is fetched and hashed. Options are those of the registry; `sparse` allows absent children of indexes.
         """
@@ -288,7 +298,8 @@ class Volume:
             for (repository, reference), digests in expected.items():
                 found = client.pull(repository, reference, sparse=sparse, verified=verified)
                 assert found == digests, f"{repository}:{reference}"
-            client.pull_all(sparse=sparse)
+            if others:
+                client.pull_all(sparse=sparse)
 
 
 def run_killed(volume: Volume, moves: int, *arguments: object, signal_number: int = 9) -> Done:

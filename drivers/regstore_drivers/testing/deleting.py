@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from regstore_drivers.base import HasDirectories, HasMultipart, MultipartUpload
 from regstore_drivers.testing.basis import INVALID_KEYS, UNUSUAL_KEYS, WriteBasis, contents, keys_of, put
 
@@ -70,10 +68,10 @@ class Deleting(WriteBasis):
         assert _outcomes(driver, ["a/v1"]) == {"a/v1": "gone"}
         assert [*contents(driver)] == [key for key in former if key != "a/v1"]
 
-    @pytest.mark.parametrize("key", INVALID_KEYS)
-    def test_an_invalid_key_fails_and_the_others_do_not(self, driver: Driver, key: str) -> None:
+    def test_an_invalid_key_fails_and_the_others_do_not(self, driver: Driver) -> None:
         put(driver, "a", "b", "c")
-        assert _outcomes(driver, ["a", key, "b"]) == {"a": "gone", key: "failed", "b": "gone"}
+        outcomes = {"a": "gone", **dict.fromkeys(INVALID_KEYS, "failed"), "b": "gone"}
+        assert _outcomes(driver, outcomes) == outcomes
         assert [*contents(driver)] == ["c"]
 
     def test_unusual_keys_are_deleted(self, driver: Driver) -> None:

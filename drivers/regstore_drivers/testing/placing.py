@@ -41,30 +41,30 @@ class Copying(WriteBasis):
             assert copied.mtime == original.mtime
         assert time.time() - copied.newest <= self.time_slack_seconds
 
-    @pytest.mark.parametrize("src", ["missing", "x/y", "a", "a/b/below"])
-    def test_what_is_no_object_is_not_copied(self, driver: Driver, src: str) -> None:
+    def test_what_is_no_object_is_not_copied(self, driver: Driver) -> None:
         put(driver, "a/b", "c")
-        with raises(NotFound, driver, "copy", src):
-            driver.copy(src, "c")
-        with raises(NotFound, driver, "copy", src):
-            driver.copy(src, "new/d")
+        for src in ("missing", "x/y", "a", "a/b/below"):
+            for dst in ("new/d", "c"):
+                with raises(NotFound, driver, "copy", src):
+                    driver.copy(src, dst)
         assert [*contents(driver)] == ["a/b", "c"]
 
-    @pytest.mark.parametrize("key", INVALID_KEYS)
-    def test_an_invalid_key_is_not_copied(self, driver: Driver, key: str) -> None:
+    def test_an_invalid_key_is_not_copied(self, driver: Driver) -> None:
         put(driver, "a")
-        with raises(InvalidKey, driver, "copy", key):
-            driver.copy(key, "b")
-        with raises(InvalidKey, driver, "copy", key):
-            driver.copy("a", key)
+        for key in INVALID_KEYS:
+            with raises(InvalidKey, driver, "copy", key):
+                driver.copy(key, "b")
+            with raises(InvalidKey, driver, "copy", key):
+                driver.copy("a", key)
         assert [*contents(driver)] == ["a"]
 
-    @pytest.mark.parametrize("key", UNUSUAL_KEYS)
-    def test_unusual_keys_are_copied_and_moved(self, driver: Driver, key: str) -> None:
-        put(driver, key, content=key.encode())
-        driver.copy(key, "copied/" + key)
-        driver.move(key, "moved/" + key)
-        assert contents(driver) == {"copied/" + key: key.encode(), "moved/" + key: key.encode()}
+    def test_unusual_keys_are_copied_and_moved(self, driver: Driver) -> None:
+        for key in UNUSUAL_KEYS:
+            put(driver, key, content=key.encode())
+            driver.copy(key, f"copied/{key}")
+            driver.move(key, f"moved/{key}")
+        expected = {f"{place}/{key}": key.encode() for place in ("copied", "moved") for key in UNUSUAL_KEYS}
+        assert contents(driver) == expected
 
 
 class Moving(WriteBasis):
@@ -96,19 +96,19 @@ class Moving(WriteBasis):
             driver.move("a", "a")
         assert contents(driver) == {"a": b"same", "b": content}
 
-    @pytest.mark.parametrize("src", ["missing", "x/y", "a", "a/b/below"])
-    def test_what_is_no_object_is_not_moved(self, driver: Driver, src: str) -> None:
+    def test_what_is_no_object_is_not_moved(self, driver: Driver) -> None:
         put(driver, "a/b", "c")
-        for dst in ("new/d", "c"):
-            with raises(NotFound, driver, "move", src):
-                driver.move(src, dst)
+        for src in ("missing", "x/y", "a", "a/b/below"):
+            for dst in ("new/d", "c"):
+                with raises(NotFound, driver, "move", src):
+                    driver.move(src, dst)
         assert [*contents(driver)] == ["a/b", "c"]
 
-    @pytest.mark.parametrize("key", INVALID_KEYS)
-    def test_an_invalid_key_is_not_moved(self, driver: Driver, key: str) -> None:
+    def test_an_invalid_key_is_not_moved(self, driver: Driver) -> None:
         put(driver, "a")
-        with raises(InvalidKey, driver, "move", key):
-            driver.move(key, "b")
-        with raises(InvalidKey, driver, "move", key):
-            driver.move("a", key)
+        for key in INVALID_KEYS:
+            with raises(InvalidKey, driver, "move", key):
+                driver.move(key, "b")
+            with raises(InvalidKey, driver, "move", key):
+                driver.move("a", key)
         assert [*contents(driver)] == ["a"]

@@ -56,19 +56,19 @@ class Describing(ReadBasis):
         assert driver.stat("empty").size == 0
 
     @pytest.mark.parametrize("operation", ["stat", "read", "open"])
-    @pytest.mark.parametrize("key", ["missing", "a/missing", "a", "a/b/below", "missing/x/y"])
-    def test_what_is_no_object_is_not_found(self, driver: ReadDriver, store: Driver, operation: str, key: str) -> None:
+    def test_what_is_no_object_is_not_found(self, driver: ReadDriver, store: Driver, operation: str) -> None:
         put(store, "a/b")
-        with raises(NotFound, driver, operation, key):
-            getattr(driver, operation)(key)
-        with pytest.raises(FileNotFoundError):
-            getattr(driver, operation)(key)
+        for key in ("missing", "a/missing", "a", "a/b/below", "missing/x/y"):
+            with raises(NotFound, driver, operation, key):
+                getattr(driver, operation)(key)
+            with pytest.raises(FileNotFoundError):
+                getattr(driver, operation)(key)
 
     @pytest.mark.parametrize("operation", ["stat", "read", "open"])
-    @pytest.mark.parametrize("key", INVALID_KEYS)
-    def test_an_invalid_key_is_refused(self, driver: ReadDriver, operation: str, key: str) -> None:
-        with raises(InvalidKey, driver, operation, key):
-            getattr(driver, operation)(key)
+    def test_an_invalid_key_is_refused(self, driver: ReadDriver, operation: str) -> None:
+        for key in INVALID_KEYS:
+            with raises(InvalidKey, driver, operation, key):
+                getattr(driver, operation)(key)
 
     @pytest.mark.parametrize("content", [b"", b"x", b"\0\r\n\xff", LARGE], ids=["empty", "byte", "binary", "large"])
     def test_read_returns_the_content(self, driver: ReadDriver, store: Driver, content: bytes) -> None:
@@ -173,39 +173,33 @@ class Listing(ReadBasis):
             assert keys_of(driver.list("")) == ["a/v1", "a/v1-x"]
         assert driver.read("a/v1") == b"content"
 
-    @pytest.mark.parametrize("prefix", INVALID_PREFIXES)
-    def test_an_invalid_prefix_is_refused(self, driver: ReadDriver, store: Driver, prefix: str) -> None:
+    def test_an_invalid_prefix_is_refused(self, driver: ReadDriver, store: Driver) -> None:
         put(store, "a/b")
-        with pytest.raises(InvalidKey):
-            list(driver.list(prefix))
-        if prefix.endswith("/"):
-            with pytest.raises(InvalidKey):
-                list(driver.list_dir(prefix))
+        for prefix in INVALID_PREFIXES:
+            with raises(InvalidKey, driver, "list", prefix):
+                list(driver.list(prefix))
+            if prefix.endswith("/"):
+                with raises(InvalidKey, driver, "list_dir", prefix):
+                    list(driver.list_dir(prefix))
 
 
 class Streaming(ReadBasis):
     """open."""
 
-    @pytest.mark.parametrize(
-        ("offset", "length"),
-        [(0, None), (0, 0), (0, 1), (0, 10), (3, None), (3, 4), (3, 7), (9, 1), (10, None), (10, 0), (5, 0)],
-    )
-    def test_open_gives_the_range(self, driver: ReadDriver, store: Driver, offset: int, length: int | None) -> None:
+    def test_open_gives_the_range(self, driver: ReadDriver, store: Driver) -> None:
         put(store, "a", content=b"0123456789")
-        with driver.open("a", offset, length) as stream:
-            assert stream.read() == b"0123456789"[offset : None if length is None else offset + length]
-            assert stream.read() == b""
-            assert stream.read(1) == b""
+        for offset in range(11):
+            for length in (None, *range(11 - offset)):
+                with driver.open("a", offset, length) as stream:
+                    assert stream.read() == b"0123456789"[offset : None if length is None else offset + length]
+                    assert stream.read() == b""
+                    assert stream.read(1) == b""
 
-    @pytest.mark.parametrize(("offset", "length"), [(11, None), (11, 0), (0, 11), (5, 6), (10, 1), (-1, None), (5, -1)])
-    def test_a_range_outside_is_refused(
-        self, driver: ReadDriver, store: Driver, offset: int, length: int | None
-    ) -> None:
+    def test_a_range_outside_is_refused(self, driver: ReadDriver, store: Driver) -> None:
         put(store, "a", content=b"0123456789")
-        with pytest.raises(DriverError) as caught:
-            driver.open("a", offset, length)
-        assert not isinstance(caught.value, NotFound)
-        assert not caught.value.retryable
+        for offset, length in ((11, None), (11, 0), (0, 11), (5, 6), (10, 1), (-1, None), (5, -1)):
+            with raises(DriverError, driver, "open", "a"):
+                driver.open("a", offset, length)
 
     def test_an_empty_object_has_an_empty_stream(self, driver: ReadDriver, store: Driver) -> None:
         put(store, "a", content=b"")

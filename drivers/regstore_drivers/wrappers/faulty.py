@@ -37,7 +37,7 @@ class Faulty(Forwarding):
     def __init__(self, driver: Driver) -> None:
         super().__init__(driver)
         self._faults: _Rules[Fault] = _Rules()
-        self._refusals: _Rules[str] = _Rules()
+        self._refusals: _Rules[_Refusal] = _Rules()
 
     @property
     def fired(self) -> int:
@@ -85,9 +85,25 @@ class Faulty(Forwarding):
         """
         self._faults.add(EndEarly(after), operation, key, nth, times)
 
-    def fail_key(self, key: str = "*", reason: str = "injected fault", *, nth: int = 1, times: int | None = 1) -> None:
-        """Let the deletion of a key fail, and not that of the others in its batch."""
-        self._refusals.add(reason, "delete", key, nth, times)
+    def fail_key(
+        self,
+        key: str = "*",
+        reason: str = "injected fault",
+        *,
+        retryable: bool = False,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Let the deletion of a key fail, and not that of the others in its batch.
+
+        Args:
+            key: see the class.
+            reason: that of the outcome.
+            retryable: that of the outcome.
+            nth: see the class.
+            times: see the class.
+        """
+        self._refusals.add(_Refusal(reason, retryable), "delete", key, nth, times)
 
     def call_before(
         self, operation: str, key: str, hook: Callable[[], object], *, nth: int = 1, times: int | None = 1
@@ -133,10 +149,16 @@ class Faulty(Forwarding):
         return self._iterate_with("delete", wanted, lambda: self._delete(wanted))
 
     def _delete(self, keys: tuple[str, ...]) -> Iterator[Deleted]:
-        refused = {key: reason for key in keys for reason in self._refusals.firing("delete", (key,))}
-        for key, reason in refused.items():
-            yield Deleted(key, "failed", reason)
+        refused = {key: refusal for key in keys for refusal in self._refusals.firing("delete", (key,))}
+        for key, refusal in refused.items():
+            yield Deleted(key, "failed", refusal.reason, refusal.retryable)
         yield from self._driver.delete([key for key in keys if key not in refused])
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    reason: str
+    retryable: bool
 
 
 @dataclass(slots=True)

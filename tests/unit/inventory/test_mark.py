@@ -292,7 +292,9 @@ def test_sizes_are_those_of_the_data_or_unknown(graph: Graph, options: dict[str,
 
 def _spoil(draw: st.DrawFn, graph: Graph) -> None:
     revisions, layers = sorted(graph.revisions), sorted(graph.layers)
-    kinds = ["missing", "corrupt", "truncated", "unknown", "no revision link", "damage"] + ["no layer link"] * bool(layers)
+    kinds = ["missing", "corrupt", "truncated", "unknown", "no revision link", "damage"] + ["no layer link"] * bool(
+        layers
+    )
     match draw(st.sampled_from(kinds)):
         case "missing":
             graph.store.data.pop(draw(st.sampled_from(revisions)), None)
@@ -601,7 +603,9 @@ def test_a_manifest_of_an_unknown_kind_and_one_too_large_are_named() -> None:
 
     marks = graph.mark()
 
-    assert troubles(marks) == sorted([("manifest-unknown", f"{NAME}@{unknown}"), ("manifest-unknown", f"{NAME}@{large}")])
+    assert troubles(marks) == sorted(
+        [("manifest-unknown", f"{NAME}@{unknown}"), ("manifest-unknown", f"{NAME}@{large}")]
+    )
 
 
 def test_a_tag_without_a_revision_link_is_damage_and_its_data_stay() -> None:
