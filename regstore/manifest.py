@@ -57,9 +57,16 @@ class Kind(IntEnum):
     OCI_ARTIFACT = 6
 
 
-_FIELDS = frozenset(
-    {"schemaVersion", "mediaType", "manifests", "config", "layers", "blobs", "fsLayers", "subject"}
-)
+_REACHING = frozenset({"manifests", "config", "layers", "blobs", "fsLayers"})
+_IMAGE_FIELDS = frozenset({"config", "layers"})
+_OWN_FIELDS = {
+    Kind.SCHEMA1: frozenset({"fsLayers"}),
+    Kind.LIST: frozenset({"manifests"}),
+    Kind.OCI_INDEX: frozenset({"manifests"}),
+    Kind.OCI_ARTIFACT: frozenset({"blobs"}),
+}
+"""The fields by which a kind reaches others, where it is no image."""
+_FIELDS = _REACHING | {"schemaVersion", "mediaType", "subject"}
 _FOLDED_FIELDS = frozenset(field.casefold() for field in _FIELDS)
 _INDEXES = frozenset({Kind.LIST, Kind.OCI_INDEX})
 
@@ -167,10 +174,8 @@ def _kind_of(content: dict[str, Any]) -> Kind:
     if version == 1:
         if media_type and media_type not in _SCHEMA1:
             raise ManifestError(f"schemaVersion 1 with media type {media_type!r}")
-        if any(content.get(field) for field in ("manifests", "config", "layers", "blobs")):
-            raise ManifestError("a schema1 with manifests, config, layers or blobs")
-        return Kind.SCHEMA1
-    if not media_type:
+        kind = Kind.SCHEMA1
+    elif not media_type:
         kind = Kind.OCI_INDEX if content.get("manifests") is not None else Kind.OCI_MANIFEST
     else:
         known = _KINDS.get(media_type)
@@ -178,9 +183,9 @@ def _kind_of(content: dict[str, Any]) -> Kind:
             raise ManifestError(f"unknown media type {media_type!r}")
         kind = known
     # A document that is two kinds at once reaches more than either decoder sees.
-    foreign = ("config", "layers", "fsLayers") if kind in _INDEXES else ("manifests", "fsLayers")
-    if kind is not Kind.OCI_ARTIFACT and any(content.get(field) for field in foreign):
-        raise ManifestError(f"a {kind.name.lower()} with {' or '.join(foreign)}")
+    for field in _REACHING - _OWN_FIELDS.get(kind, _IMAGE_FIELDS):
+        if content.get(field):
+            raise ManifestError(f"a {kind.name.lower()} with {field}")
     return kind
 
 

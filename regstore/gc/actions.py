@@ -142,7 +142,8 @@ class RepositorySummary:
 class Summary:
     """The numbers of a plan. All bytes are those of blob data.
 
-    `signature_tag_count` is the part of `tag_count` that is about another manifest. `removable_bytes` is what this plan sets out to free: the unreferenced blobs that it removes or condemns.
+    `signature_tag_count` is the part of `tag_count` that is about another manifest. `removable_bytes` is what this plan
+    sets out to free: the unreferenced blobs that it removes or condemns.
     """
 
     repository_count: int = 0

@@ -492,7 +492,7 @@ class Planner:
         )
 
     def _note_strays(self, blobs: Blobs) -> None:
-        strays = self._strays + blobs.strays
+        strays = self._strays + self._volume.strays + blobs.strays
         if strays:
             examples = ", ".join(strays[:3])
             self._findings.append(finding("stray", layout.V2.rstrip("/"), f"{len(strays)} keys, such as {examples}"))

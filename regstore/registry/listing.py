@@ -53,6 +53,7 @@ class ListingVolume:
         self._link_times: dict[str, float] = {}
         self._signatures: dict[Digest, list[Digest]] = {}
         self.newest_seen = 0.0
+        self.strays: list[str] = []
 
     def list_blobs(self, tick: Callable[[int], None]) -> Blobs:
         """List everything below `blobs/`, with sizes and times."""
@@ -81,12 +82,15 @@ class ListingVolume:
     def list_repositories(self) -> list[str]:
         """List everything below `repositories/`; the entries are kept until each repository is scanned."""
         groups: dict[str, list[Entry]] = {}
+        self.strays = []
         for entries in self._list_parts(layout.REPOSITORIES):
             for entry in entries:
                 self._see(entry)
                 name, separator, _ = entry.key[len(layout.REPOSITORIES) :].partition("/_")
                 if separator and layout.is_repository_name(name):
                     groups.setdefault(name, []).append(entry)
+                else:
+                    self.strays.append(entry.key)
         self._pending = groups
         self._ask_clock()
         return sorted(groups)

@@ -53,6 +53,7 @@ class LocalVolume:
         self._identity = self._identify()
         self._opened_at = time.time()
         self.newest_seen = 0.0
+        self.strays: list[str] = []
 
     def _identify(self) -> tuple[int, int]:
         path = f"{self._root}/{layout.V2}"
@@ -110,6 +111,7 @@ class LocalVolume:
     def list_repositories(self) -> list[str]:
         """Walk the name space; a symbolic link is followed, as the registry does."""
         found: list[str] = []
+        self.strays = []
         pending = [""]
         top = f"{self._root}/{layout.REPOSITORIES}"
         with _naming(top):
@@ -123,6 +125,8 @@ class LocalVolume:
                         path = f"{name}/{child}" if name else child
                         if layout.is_name_component(child) and len(path) <= layout.MAX_NAME_LENGTH:
                             pending.append(path)
+                        else:
+                            self.strays.append(f"{layout.REPOSITORIES}{path}")
                 if is_repository and name:
                     found.append(name)
             self._see(os.stat(top), with_atime=True)
@@ -141,44 +145,46 @@ class LocalVolume:
 
     def _scan_layers(self, prefix: str, known: frozenset[bytes], repository: Repository) -> None:
         for algorithm, directory, digests in self._link_directories(prefix, repository):
-            # Whether a known link is still there matters only when nothing needs it: see link_newest.
-            familiar = digests.keys() & known
-            repository.layers.update(familiar)
-            repository.sound_layers.update(familiar)
-            for digest in digests.keys() - known if familiar else digests:
-                name = digests[digest]
-                if algorithm == "sha256" and _size_of(f"{name}/link", directory) == LINK_LENGTH:
-                    # A third of the price of reading it. What a link of the right size holds, fsck looks at.
+            with _naming(f"{self._root}/{prefix}/{algorithm}"):
+                # Whether a known link is still there matters only when nothing needs it: see link_newest.
+                familiar = digests.keys() & known
+                repository.layers.update(familiar)
+                repository.sound_layers.update(familiar)
+                for digest in digests.keys() - known if familiar else digests:
+                    name = digests[digest]
+                    if algorithm == "sha256" and _size_of(f"{name}/link", directory) == LINK_LENGTH:
+                        # A third of the price of reading it. What a link of the right size holds, fsck looks at.
+                        repository.layers.add(digest)
+                        repository.sound_layers.add(digest)
+                        continue
+                    content = _read_link(f"{name}/link", directory)
+                    if content is None:
+                        repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
+                        continue
                     repository.layers.add(digest)
-                    repository.sound_layers.add(digest)
-                    continue
-                content = _read_link(f"{name}/link", directory)
-                if content is None:
-                    repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
-                    continue
-                repository.layers.add(digest)
-                if content != f"{algorithm}:{name}".encode():
-                    key = f"{prefix}/{algorithm}/{name}/link"
-                    take_other_content(repository, digest, content, key, is_layer=True)
+                    if content != f"{algorithm}:{name}".encode():
+                        key = f"{prefix}/{algorithm}/{name}/link"
+                        take_other_content(repository, digest, content, key, is_layer=True)
 
     def _scan_revisions(self, prefix: str, known: frozenset[bytes], repository: Repository) -> None:
         for algorithm, directory, digests in self._link_directories(prefix, repository):
-            for digest, name in digests.items():
-                if digest in known:
-                    if _exists(f"{name}/link", directory):
-                        repository.revisions.add(digest)
+            with _naming(f"{self._root}/{prefix}/{algorithm}"):
+                for digest, name in digests.items():
+                    if digest in known:
+                        if _exists(f"{name}/link", directory):
+                            repository.revisions.add(digest)
+                            repository.sound_revisions.add(digest)
+                        continue
+                    content = _read_link(f"{name}/link", directory)
+                    if content is None:
+                        repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
+                        continue
+                    repository.revisions.add(digest)
+                    if content != f"{algorithm}:{name}".encode():
+                        key = f"{prefix}/{algorithm}/{name}/link"
+                        take_other_content(repository, digest, content, key, is_layer=False)
+                    elif algorithm == "sha256":
                         repository.sound_revisions.add(digest)
-                    continue
-                content = _read_link(f"{name}/link", directory)
-                if content is None:
-                    repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
-                    continue
-                repository.revisions.add(digest)
-                if content != f"{algorithm}:{name}".encode():
-                    key = f"{prefix}/{algorithm}/{name}/link"
-                    take_other_content(repository, digest, content, key, is_layer=False)
-                elif algorithm == "sha256":
-                    repository.sound_revisions.add(digest)
 
     def _link_directories(self, prefix: str, repository: Repository) -> Iterator[tuple[str, int, dict[Digest, str]]]:
         """Yield (algorithm, open directory, digest to name) for what lies below `_layers` or `revisions`."""

@@ -120,6 +120,9 @@ class Volume(Protocol):
     this host's future: a file dated into the future must not make all others look old.
     """
 
+    strays: list[str]
+    """Keys or directories below `repositories/` that the last listing of repositories saw and that lie in none."""
+
     jobs: int
     """How many reads at once are worth while: one on a file system, where threads cost more than the reads."""
 

@@ -510,7 +510,7 @@ def test_unreachable_servers_fail_at_once(store: Store) -> None:
         list(driver.list(""))
     with pytest.raises(Unreachable, match="Connection refused"):
         driver.now()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     assert not Unreachable.retryable
 
 

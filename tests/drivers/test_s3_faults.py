@@ -46,9 +46,8 @@ def fake() -> Iterator[FakeS3]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One try for each request and short waits, so that a test sees what one answer does."""
+    """One try for each request, so that a test sees what one answer does."""
     monkeypatch.setattr("regstore_drivers.s3.connection.ATTEMPTS", 1)
-    monkeypatch.setattr("regstore_drivers.s3.connection.READ_TIMEOUT_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -128,7 +127,8 @@ def test_boto_tries_again_by_itself(fake: FakeS3, driver: S3Driver, monkeypatch:
     assert len(fake.requests) == 3
 
 
-def test_a_server_that_hangs_is_given_up(fake: FakeS3, driver: S3Driver) -> None:
+def test_a_server_that_hangs_is_given_up(fake: FakeS3, driver: S3Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regstore_drivers.s3.connection.READ_TIMEOUT_SECONDS", 0.5)
     fake.reply(Reply(body=b"hello", cut_after=0, hang=True))
     stream = driver.open("a")
     with pytest.raises(Unavailable, match="stopped sending"):

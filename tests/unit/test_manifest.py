@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from regstore.digest import format_digest
 from regstore.manifest import Kind, ManifestError, Role, decode_manifest
 from regstore.record import encode_record, parse_record, record_of
+from support import images
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 LONG = "sha512:" + "d" * 128
@@ -128,6 +128,159 @@ JSON = st.recursive(
 
 @given(st.binary(max_size=60) | JSON.map(lambda content: json.dumps(content).encode()))
 def test_nothing_but_manifest_error_is_raised(data: bytes) -> None:
-    """Whatever the bytes are."""
-    with suppress(ManifestError):
+    """Whatever the bytes are; and what is understood is kept whole by the packed form."""
+    try:
+        manifest = decode_manifest(data)
+    except ManifestError as error:
+        message = str(error)
+    else:
+        assert parse_record(encode_record(record_of(manifest, len(data)))) == record_of(manifest, len(data))
+        message = manifest.kind.name
+    assert message
+
+
+MANIFESTS = [
+    images.image_manifest(images.descriptor(images.OCI_CONFIG, b"{}"), [images.descriptor(images.OCI_LAYER, b"x")]),
+    images.index_manifest([images.descriptor(images.OCI_MANIFEST, b"{}")], subject={"digest": A, "size": 1}),
+    images.artifact_manifest([images.descriptor(images.OCI_LAYER, b"x")]),
+    images.schema1_manifest("app", "v1", [A, B]),
+]
+
+
+@given(st.sampled_from(MANIFESTS), st.integers(0, 600), st.binary(max_size=3))
+def test_a_spoiled_manifest_raises_manifest_error_or_is_still_one(data: bytes, position: int, patch: bytes) -> None:
+    """One to three bytes replaced anywhere."""
+    spoiled = data[:position] + patch + data[position + len(patch) :]
+    try:
+        kind = decode_manifest(spoiled).kind
+    except ManifestError:
+        return
+    assert kind in Kind
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"schemaVersion": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"null", "not a JSON object"),
+        (b'"text"', "not a JSON object"),
+        (b'{"schemaVersion": true, "fsLayers": []}', "schemaVersion"),
+        (b'{"schemaVersion": 1.0, "fsLayers": []}', "schemaVersion"),
+        (b'{"schemaVersion": "2", "layers": []}', "schemaVersion"),
+    ],
+    ids=range(10),
+)
+def test_what_is_no_document_is_named(data: bytes, words: str) -> None:
+    """The message says why."""
+    with pytest.raises(ManifestError, match=words):
         decode_manifest(data)
+
+
+@pytest.mark.parametrize("extra", ["manifests", "config", "layers", "blobs", "fsLayers"])
+@pytest.mark.parametrize("kind", range(len(MANIFESTS)))
+def test_two_kinds_at_once_are_none(kind: int, extra: str) -> None:
+    """A field by which another kind reaches blobs may be there, and empty."""
+    content = json.loads(MANIFESTS[kind])
+    if extra in content:
+        return
+
+    with pytest.raises(ManifestError, match=extra):
+        decode({**content, extra: [described(C)]})
+    assert decode({**content, extra: None}) == decode({**content, extra: []}) == decode(content)
+
+
+@pytest.mark.parametrize(
+    "field", ["Layers", "LAYERS", "layer\u017f", "Config", "mediatype", "Manifests", "fslayers", "Subject"]
+)
+def test_a_field_in_another_case_is_an_error(field: str) -> None:
+    """Go, in which registries and clients are written, takes it for the right one."""
+    content = json.loads(MANIFESTS[0])
+
+    with pytest.raises(ManifestError, match="another case"):
+        decode({**content, field: [described(C)]})
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """Annotations and what is to come say nothing about reachability."""
+    content = json.loads(MANIFESTS[0])
+
+    assert decode({**content, "annotations": {"a": "b"}, "artifactType": "x", "sbom": [described(C)]}) == decode(
+        content
+    )
+
+
+@pytest.mark.parametrize("variant", [{}, {"mediaType": ""}, {"mediaType": None}])
+@pytest.mark.parametrize("version", [{}, {"schemaVersion": 2}])
+def test_kinds_without_a_media_type(variant: dict[str, Any], version: dict[str, Any]) -> None:
+    """OCI made the media type optional: `manifests` tells an index."""
+    image = {**variant, **version, "config": described(A), "layers": [described(B)]}
+    index = {**variant, **version, "manifests": [described(A, OCI)]}
+
+    assert decode(image).kind is Kind.OCI_MANIFEST
+    assert decode(index).kind is Kind.OCI_INDEX
+    assert decode({**index, "manifests": []}).kind is Kind.OCI_INDEX
+    with pytest.raises(ManifestError):
+        decode({**image, **index})
+
+
+def test_signed_and_unsigned_schema1() -> None:
+    """Both media types, and the payload without one; other media types are none of schema1."""
+    payload = json.loads(images.schema1_manifest("app", "v1", [A, B]))
+
+    for media_type in (images.DOCKER_SCHEMA1, images.DOCKER_SCHEMA1_SIGNED, "", None):
+        manifest = decode({**payload, "mediaType": media_type})
+        assert manifest.kind is Kind.SCHEMA1
+        assert [(format_digest(r.digest), r.size, r.role) for r in manifest.references] == [
+            (B, -1, Role.LAYER),
+            (A, -1, Role.LAYER),
+        ]
+    for media_type in (OCI, SCHEMA2, "application/vnd.example"):
+        with pytest.raises(ManifestError):
+            decode({**payload, "mediaType": media_type})
+
+
+@pytest.mark.parametrize(
+    ("media_type", "urls", "is_foreign"),
+    [
+        (images.DOCKER_FOREIGN_LAYER, ["https://example.org/x"], True),
+        (images.DOCKER_FOREIGN_LAYER, None, True),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", [], True),
+        (images.OCI_LAYER, ["https://example.org/x"], True),
+        (images.OCI_LAYER, [], False),
+        (images.OCI_LAYER, None, False),
+    ],
+)
+def test_foreign_layers(media_type: str, urls: list[str] | None, is_foreign: bool) -> None:
+    """By their type, or by their URLs."""
+    layer = described(B, media_type, urls=urls)
+
+    references = decode({"mediaType": SCHEMA2, "config": described(A), "layers": [layer]}).references
+
+    assert [reference.is_foreign for reference in references] == [False, is_foreign]
+
+
+def test_entries_of_a_build_cache_are_no_manifests() -> None:
+    """The layers and the configuration of BuildKit's cache stand where an index has manifests."""
+    entries = [images.descriptor(images.OCI_LAYER, b"x"), images.descriptor(images.BUILDKIT_CACHE_CONFIG, b"{}")]
+
+    references = decode_manifest(images.index_manifest(entries)).references
+
+    assert [(r.role, r.is_manifest) for r in references] == [(Role.CHILD, False)] * 2
+
+
+def test_sizes_may_be_left_out() -> None:
+    """Then they are -1; nothing larger than a file can be is one."""
+
+    def sized(**fields: Any) -> Any:
+        return decode({"mediaType": OCI, "config": {"mediaType": LAYER, "digest": A, **fields}, "layers": []}).sizes
+
+    assert sized() == (-1,)
+    assert sized(size=0) == (0,)
+    assert sized(size=(1 << 63) - 1) == ((1 << 63) - 1,)
+    for wrong in (1 << 63, -2, 1.5, "1", None):
+        with pytest.raises(ManifestError, match="size"):
+            sized(size=wrong)
