@@ -333,9 +333,9 @@ def damaged_graphs(draw: st.DrawFn) -> Graph:
 
 
 @examples(250)
-@given(damaged_graphs(), POLICIES, st.booleans())
-def test_anything_damaged_freezes_all_that_is_linked(graph: Graph, options: dict[str, bool], is_cache: bool) -> None:
-    marks = graph.mark(sparse_is_normal=is_cache, **options)
+@given(damaged_graphs(), POLICIES)
+def test_anything_damaged_freezes_all_that_is_linked(graph: Graph, options: dict[str, bool]) -> None:
+    marks = graph.mark(**options)
 
     assert marks.is_frozen
     assert marks.troubles
