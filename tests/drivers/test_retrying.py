@@ -327,6 +327,13 @@ class TestMove:
         with pytest.raises(NotFound):
             bench.driver.move("a", "b")
 
+    def test_an_object_is_not_moved_onto_itself(self, bench: Bench) -> None:
+        bench.put("a")
+        bench.faulty.fail("move")
+        with pytest.raises(AlreadyExists):
+            bench.driver.move("a", "a")
+        assert bench.stored.read("a") == b"content"
+
     @pytest.fixture(params=["memory", "files"])
     def half_done(self, request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
         """The first try copies and then fails, as an object store may."""

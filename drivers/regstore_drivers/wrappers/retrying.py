@@ -197,6 +197,8 @@ class Retrying(Forwarding):
 
     def _finish_move(self, src: str, dst: str) -> bool:
         """Tell whether a move that failed has happened; delete what it copied and did not delete."""
+        if src == dst:
+            return False
         try:
             copied = self._driver.stat(dst)
         except NotFound:
