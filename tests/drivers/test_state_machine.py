@@ -36,11 +36,11 @@ def _wrapped(
     return open_wrapped
 
 
-def _over_files(wrap: Callable[[Driver], Driver], examples: int = 5) -> type[DriverMachine]:
+def _over_files(wrap: Callable[[Driver], Driver], examples: int = 3) -> type[DriverMachine]:
     return driver_state_machine(_wrapped(_open_files, wrap), key_may_be_directory=False, examples=examples)
 
 
-def _over_memory(wrap: Callable[[Driver], Driver], examples: int = 10) -> type[DriverMachine]:
+def _over_memory(wrap: Callable[[Driver], Driver], examples: int = 5) -> type[DriverMachine]:
     return driver_state_machine(_wrapped(_open_memory, wrap), examples=examples)
 
 
@@ -55,12 +55,12 @@ def _retry_what_gets_lost(driver: Driver) -> Driver:
     return Retrying(faulty, sleep=lambda _: None)
 
 
-TestFiles = driver_state_machine(_open_files, key_may_be_directory=False, examples=20).TestCase
-TestMemory = driver_state_machine(_open_memory, examples=25).TestCase
+TestFiles = driver_state_machine(_open_files, key_may_be_directory=False, examples=12).TestCase
+TestMemory = driver_state_machine(_open_memory, examples=15).TestCase
 TestRetryingFiles = _over_files(Retrying).TestCase
 TestRetryingMemory = _over_memory(Retrying).TestCase
 TestRetryingLosses = driver_state_machine(
-    _wrapped(_open_memory, _retry_what_gets_lost), tells_absent=False, examples=20
+    _wrapped(_open_memory, _retry_what_gets_lost), tells_absent=False, examples=10
 ).TestCase
 TestCountingFiles = _over_files(Counting).TestCase
 TestCountingMemory = _over_memory(Counting).TestCase

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -138,7 +138,8 @@ def _is_ready(server: SeaweedServer, process: subprocess.Popen[bytes]) -> bool:
 
 def _kill(process: subprocess.Popen[bytes], ports: list[int]) -> None:
     # Its data are thrown away, so nothing is worth a slow, orderly stop.
-    with suppress(ProcessLookupError):
+    # One that was waited for has no process id any more: it may be another program's by now.
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=30)
     # Sockets that it makes beside its ports, at a place that no option moves.
