@@ -84,14 +84,13 @@ def parse_record(data: bytes) -> Record:
     start = _HEADER.size + subject_length
     end = start + count * _REFERENCE.size
     subject = Digest(data[_HEADER.size : start]) if subject_length else None
-    others: tuple[tuple[Digest, int, int], ...] = ()
-    if other_count:
-        position = end
-        for _ in range(other_count):
-            length, other_size, flags = _LONG.unpack_from(data, position)
-            position += _LONG.size
-            others += ((Digest(data[position : position + length]), other_size, flags),)
-            position += length
-    elif len(data) != end:
+    others: list[tuple[Digest, int, int]] = []
+    position = end
+    for _ in range(other_count):
+        length, other_size, flags = _LONG.unpack_from(data, position)
+        position += _LONG.size
+        others.append((Digest(data[position : position + length]), other_size, flags))
+        position += length
+    if position != len(data):
         raise ValueError("a record of the wrong length")
-    return Record(Kind(kind), size, subject, data[start:end], others)
+    return Record(Kind(kind), size, subject, data[start:end], tuple(others))

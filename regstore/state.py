@@ -166,8 +166,12 @@ def open_state(location: str, directory: Path | None = None) -> State:
     except (OSError, sqlite3.OperationalError):
         return State(None)
     except (sqlite3.DatabaseError, ValueError):
+        pass
+    try:
         path.replace(path.with_suffix(".damaged"))
         return State(path)
+    except (OSError, sqlite3.Error):
+        return State(None)
 
 
 def _open_database(path: Path | None) -> sqlite3.Connection:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
@@ -93,8 +94,8 @@ def main() -> NoReturn:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except BrokenPipeError:
-        # The reader of our output went away; there is nobody to tell.
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output went away; there is nobody to tell. click itself would end with 1 then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except RegstoreError as error:
@@ -106,6 +107,10 @@ def main() -> NoReturn:
     except OSError as error:
         code = 4
         _show_error(error, "", "storage-failed", session)
+    except Exception as error:  # noqa: BLE001 - Python's own 1 would say: done, with findings
+        code = 4
+        hint = "" if session.debug else "this is a defect of regstore: please report what --debug shows"
+        _show_error(error, hint, f"internal-error: {type(error).__name__}", session)
     sys.exit(code or 0)
 
 
@@ -115,7 +120,7 @@ def _show_error(error: Exception, hint: str, slug: str, session: Session) -> Non
     click.echo(f"regstore: {plain(str(error))} [{slug}]", err=True)
     for line in (*getattr(error, "__notes__", ()), hint):
         if line:
-            click.echo(f"  -> {line}", err=True)
+            click.echo(f"  -> {plain(line)}", err=True)
 
 
 def _hint_of(error: DriverError) -> str:
@@ -131,7 +136,9 @@ def _handle_signals(cancel: Cancel) -> None:
         if cancel.is_requested:
             os._exit(128 + number)
         cancel.request(128 + number)
-        click.echo("\nregstore: stopping after this item; once more to stop at once", err=True)
+        # Not through a buffer: the signal may come in the midst of writing to it.
+        with suppress(OSError):
+            os.write(2, b"\nregstore: stopping after this item; once more to stop at once\n")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handle)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +46,7 @@ def plain(text: str) -> str:
     """Return the text with control characters escaped: names on a volume may hold anything."""
     if text.isprintable():
         return text
-    return "".join(
-        c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape", "surrogateescape").decode() for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def render_table(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
@@ -99,3 +96,4 @@ def show_json(
     }
     json.dump(document, sys.stdout, indent=2)
     sys.stdout.write("\n")
+    sys.stdout.flush()  # here, where a closed pipe is an error that is handled

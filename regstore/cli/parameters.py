@@ -22,7 +22,7 @@ class Duration(click.ParamType[float]):
         """Parse."""
         if isinstance(value, (int, float)):
             return float(value)
-        match = re.fullmatch(r"([0-9]+)([smhdw])", value)
+        match = re.fullmatch(r"([0-9]{1,9})([smhdw])", value)
         if match is None:
             self.fail(f"{value!r} is not a duration: write it as 90m, 24h or 7d (units s, m, h, d, w)", param, ctx)
         return float(int(match[1]) * _UNITS[match[2]])

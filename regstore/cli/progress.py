@@ -56,7 +56,7 @@ class LineProgress:
         now = time.monotonic()
         if now - self._last >= _LINE_SECONDS:
             self._last = now
-            rate = self._done / (now - self._began)
+            rate = self._done / max(now - self._began, 0.001)
             of = f" of {self._total}" if self._total else ""
             left = f", {(self._total - self._done) / rate / 60:.0f} min left" if self._total and rate else ""
             click.echo(f"{self._phase}: {self._done}{of}, {rate:.0f}/s{left}", err=True)

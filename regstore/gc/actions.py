@@ -112,7 +112,7 @@ class Action(NamedTuple):
         Raises:
             KeyError, ValueError, TypeError: it is no such line.
         """
-        digest = parse_digest(line["digest"]) if line["digest"] else None
+        digest = parse_digest(str(line["digest"])) if line["digest"] else None
         action = cls(
             Verb(line["action"]),
             Kind(line["kind"]),

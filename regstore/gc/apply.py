@@ -227,8 +227,11 @@ class _Run:
 
     def _purge(self, result: Result) -> None:
         retention = self._options.quarantine_retention
-        own = self._ledger.run.id if self._options.no_quarantine and self._ledger.is_begun else ""
-        purged = purge_runs(self._registry, self._state, retention, self._now(), also=own, cancel=self._cancel)
+        own = self._ledger.run.id
+        also, spare = (own, "") if self._options.no_quarantine else ("", own)
+        purged = purge_runs(
+            self._registry, self._state, retention, self._now(), also=also, spare=spare, cancel=self._cancel
+        )
         result.purged_bytes = purged.freed_bytes
         result.freed_bytes += purged.freed_bytes
         result.findings += purged.findings

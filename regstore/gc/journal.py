@@ -1,14 +1,15 @@
 """What collections did, kept beside the registry's tree: runs, their ledgers, and the quarantine.
 
-Everything lies below `regstore/` in the registry's root. A run has `run.json` (when, with which options), ledger
-segments (JSON Lines, each durable before the first of its steps is taken), the quarantine with the original keys below
-it, and `finished.json`, `undone.json` or `purged.json` as they come. A ledger line is an intent: what it names may
-still be in its place.
+Everything lies below `regstore/` in the registry's root. What purged runs condemned is in one file; a run has
+`run.json` (when, with which options), ledger segments (JSON Lines, each durable before the first of its steps is
+taken), the quarantine with the original keys below it, and `finished.json`, `undone.json` or `purged.json` as they
+come. A ledger line is an intent: what it names may still be in its place.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 HOME = "regstore/"
 RUNS = f"{HOME}runs/"
+CONDEMNED = f"{HOME}condemned.jsonl"
+"""What purged runs condemned and no run has collected yet, in ledger lines."""
+_KEPT_SECONDS = 90 * 86400.0
+"""What was condemned that long ago and not collected is linked again, or is condemned anew."""
 
 
 class Entry(NamedTuple):
@@ -113,6 +118,11 @@ class Journal:
         self.condemned: dict[Digest, float] = {}
         self.unlinked_in: dict[Digest, set[str]] = {}
         self.quarantined: dict[str, str] = {}
+        self._collected: set[Digest] = set()
+        has_kept = CONDEMNED.removeprefix(HOME) in driver.list_dir(HOME)
+        self._kept = list(self._read(CONDEMNED)) if has_kept else []
+        for entry in self._kept:
+            self._note(entry)
         for run in self.runs:
             if not run.is_undone and not run.is_purged:
                 self._take(run)
@@ -124,12 +134,34 @@ class Journal:
                 continue
             if entry.to:
                 self.quarantined[entry.key] = entry.to
-            if entry.digest is None:
-                continue
-            if entry.verb is Verb.CONDEMN or entry.kind is Kind.LAYER_LINK:
-                self.condemned[entry.digest] = max(entry.at, self.condemned.get(entry.digest, 0.0))
-            if entry.kind in (Kind.LAYER_LINK, Kind.REVISION_LINK):
-                self.unlinked_in.setdefault(entry.digest, set()).add(entry.repository)
+            self._note(entry)
+
+    def _note(self, entry: Entry) -> None:
+        if entry.digest is None:
+            return
+        if entry.kind is Kind.BLOB and entry.verb is Verb.REMOVE:
+            self._collected.add(entry.digest)
+        if entry.kind is Kind.LAYER_LINK or (entry.kind is Kind.BLOB and entry.verb is Verb.CONDEMN):
+            self.condemned[entry.digest] = max(entry.at, self.condemned.get(entry.digest, 0.0))
+        if entry.kind in (Kind.LAYER_LINK, Kind.REVISION_LINK):
+            self.unlinked_in.setdefault(entry.digest, set()).add(entry.repository)
+
+    def keep_condemned(self, driver: Driver, runs: Iterable[Run], now: float) -> None:
+        """Keep what some runs condemned, as far as no run collected it, when they are purged: the next run goes on."""
+        kept = list(self._kept)
+        for run in runs:
+            if not run.is_undone:
+                kept += self.iter_entries(run)
+        lines: dict[tuple[Kind, str], Entry] = {}
+        for entry in kept:
+            is_condemned = entry.kind in (Kind.LAYER_LINK, Kind.REVISION_LINK) or entry.verb is Verb.CONDEMN
+            is_over = entry.digest in self._collected or now - entry.at >= _KEPT_SECONDS
+            if is_condemned and entry.verb is not Verb.RESTORE and not is_over:
+                lines[entry.kind, entry.key] = entry._replace(verb=Verb.CONDEMN, to="")
+        if list(lines.values()) != self._kept:
+            self._kept = list(lines.values())
+            data = b"".join(entry.to_line() + b"\n" for entry in self._kept)
+            driver.write(CONDEMNED, data, len(data))
 
     def iter_entries(self, run: Run) -> Iterator[Entry]:
         """Yield the ledger of one run in order.
@@ -138,15 +170,14 @@ class Journal:
             StorageFailedError: a segment cannot be understood.
         """
         for segment in run.segments:
-            for line in self._driver.read(segment).splitlines():
-                try:
-                    yield Entry.from_line(line)
-                except (ValueError, KeyError, TypeError) as error:
-                    raise StorageFailedError(
-                        f"the ledger {segment} of {self._driver.location} cannot be understood: {error}",
-                        hint="nothing was changed; keep the file and its quarantine, and restore it from a backup",
-                        code="ledger-damaged",
-                    ) from error
+            yield from self._read(segment)
+
+    def _read(self, segment: str) -> Iterator[Entry]:
+        for line in self._driver.read(segment).splitlines():
+            try:
+                yield Entry.from_line(line)
+            except (ValueError, KeyError, TypeError) as error:
+                raise _damaged(self._driver, segment, error) from error
 
 
 def _iter_runs(driver: ReadDriver) -> Iterator[Run]:
@@ -160,15 +191,33 @@ def _iter_runs(driver: ReadDriver) -> Iterator[Run]:
             if "purged.json" in children or next(driver.list(prefix), None) is None:
                 yield Run(name.rstrip("/"), 0.0, {}, is_purged=True)
             continue
-        head = json.loads(driver.read(f"{prefix}run.json"))
-        run = Run(name.rstrip("/"), head["started_at"], head["options"])
+        head = _read_object(driver, f"{prefix}run.json", "started_at")
+        run = Run(name.rstrip("/"), head["started_at"], head.get("options") or {})
         run.is_undone = "undone.json" in children
         run.is_purged = "purged.json" in children
         if "finished.json" in children:
-            run.finished = json.loads(driver.read(f"{prefix}finished.json"))
+            run.finished = _read_object(driver, f"{prefix}finished.json", "finished_at")
         if "ledger/" in children:
             run.segments = [f"{prefix}ledger/{segment}" for segment in driver.list_dir(f"{prefix}ledger/")]
         yield run
+
+
+def _read_object(driver: ReadDriver, key: str, time: str) -> dict[str, Any]:
+    """Read a JSON object that holds a time, in seconds since the epoch, under a name."""
+    try:
+        content: dict[str, Any] = json.loads(driver.read(key))
+        content[time] = float(content[time])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(driver, key, error) from error
+    return content
+
+
+def _damaged(driver: ReadDriver, key: str, error: Exception) -> StorageFailedError:
+    return StorageFailedError(
+        f"the ledger {driver.location.rstrip('/')}/{key} cannot be understood: {error}",
+        hint="nothing was changed; keep the file and its quarantine, and restore it from a backup",
+        code="ledger-damaged",
+    )
 
 
 class Ledger:
@@ -182,7 +231,10 @@ class Ledger:
 
     def __init__(self, driver: Driver, started_at: float, head: dict[str, Any]) -> None:
         stamp = datetime.fromtimestamp(started_at, UTC).strftime("%Y%m%dT%H%M%SZ")
-        self.run = Run(f"{stamp}-{secrets.token_hex(3)}", started_at, head.get("options", {}))
+        same = [re.fullmatch(f"{stamp}-([0-9a-f]{{6}})/", name) for name in driver.list_dir(RUNS)]
+        # Runs of the same second have an order too: the newest is undone first.
+        number = max((int(match[1], 16) + 1 for match in same if match), default=secrets.randbelow(1 << 23))
+        self.run = Run(f"{stamp}-{number:06x}", started_at, head.get("options", {}))
         self._driver = driver
         self._head = {"id": self.run.id, "started_at": started_at, **head}
         self._segment_count = 0

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DAY = 86400.0
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and value >= 0  # type: ignore[operator]
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "bool": lambda value: isinstance(value, bool),
+    "float": _is_number,
+    "float | None": lambda value: value is None or _is_number(value),
+    "int": lambda value: type(value) is int and value >= 1,
+    "int | None": lambda value: value is None or (type(value) is int and value >= 0),
+    "str | None": lambda value: value is None or isinstance(value, str),
+    "tuple[str, ...]": lambda value: isinstance(value, list | tuple) and all(isinstance(item, str) for item in value),
+}
+"""What a JSON document may hold for an option, by its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +89,7 @@ class Options:
         names = {field.name for field in fields(cls)}
         if set(content) != names:
             raise ValueError(f"the options differ from those of this version: {sorted(names ^ set(content))}")
+        for field in fields(cls):
+            if not _CHECKS[str(field.type)](content[field.name]):
+                raise ValueError(f"the option {field.name} cannot be {content[field.name]!r}")
         return cls(**{**content, "registry_urls": tuple(content["registry_urls"])})

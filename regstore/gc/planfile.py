@@ -75,6 +75,8 @@ def read_plan(path: str) -> Plan:
                 raise UsageError(
                     f"{path} is cut off: {len(actions)} of {header['action_count']} steps", hint="plan again"
                 )
+            if not isinstance(header["location"], str) or not isinstance(header["config"], str | None):
+                raise UsageError(f"{path} is no plan of regstore: its location is no text", hint="plan again")
             return Plan(
                 location=header["location"],
                 options=Options.from_json(header["options"]),

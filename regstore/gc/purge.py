@@ -75,18 +75,24 @@ def purge_runs(
     now: float,
     *,
     also: str = "",
+    spare: str = "",
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> PurgeResult:
-    """Purge under a lock that the caller holds; the run `also` goes whatever its age."""
+    """Purge under a lock that the caller holds; the run `also` goes whatever its age, the run `spare` does not."""
     result = PurgeResult()
     cancel, progress = cancel or Cancel(), progress or NoProgress()
     journal = Journal(registry.driver)
-    due = [run for run in journal.runs if run.is_purged or run.id == also or _age(run, now) >= retention]
+    due = [
+        run
+        for run in journal.runs
+        if run.is_purged or run.id == also or (run.id != spare and _age(run, now) >= retention)
+    ]
     if not due:
         return result
     if any(not run.is_purged and not run.is_undone for run in due):
         _put_back_needed(registry, state, journal, now, cancel, result)
+    journal.keep_condemned(registry.driver, due, now)
     is_versioned = isinstance(registry.driver, HasVersions) and registry.driver.is_versioned()
     for run in due:
         cancel.check()

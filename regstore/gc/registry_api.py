@@ -109,13 +109,17 @@ class RegistryApi:
         return status
 
     def prove_quiet(self, repository: str) -> None:
-        """See that nobody can push through it: the port is closed, or an upload is answered by 405.
+        """See that nobody can push through it: the port is closed, or a manifest and an upload are answered by 405.
 
         Raises:
             RefusedError: neither is so.
         """
+        headers: dict[str, str] = {}
         try:
-            status, headers = self._request("POST", f"/v2/{repository}/blobs/uploads/")
+            # A registry that takes writes answers 400 to this and keeps nothing; an upload leaves files behind.
+            status, _ = self._request("PUT", f"/v2/{repository}/manifests/regstore-probe")
+            if status == 405:
+                status, headers = self._request("POST", f"/v2/{repository}/blobs/uploads/")
         except StorageFailedError as error:
             if isinstance(error.__cause__, ConnectionRefusedError):
                 return
@@ -130,7 +134,7 @@ class RegistryApi:
             parts = urlsplit(location)
             self._request("DELETE", f"{parts.path}?{parts.query}", is_whole_path=True)
         raise RefusedError(
-            f"{self.url} is running and takes uploads (it answers {status} where a read-only registry answers 405)",
+            f"{self.url} is running and takes pushes (it answers {status} where a read-only registry answers 405)",
             hint="stop it, or set storage.maintenance.readonly.enabled and restart it; or collect online",
             code="not-quiet",
         )
@@ -190,8 +194,13 @@ def open_apis(urls: Sequence[str]) -> list[RegistryApi]:
         UsageError, StorageFailedError: see `RegistryApi`.
     """
     apis = [RegistryApi(url) for url in urls]
-    for api in apis:
-        api.ping()
+    try:
+        for api in apis:
+            api.ping()
+    except BaseException:
+        for api in apis:
+            api.close()
+        raise
     return apis
 
 
@@ -199,11 +208,11 @@ def _authorization(host: str) -> dict[str, str]:
     directory = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
     try:
         with open(f"{directory}/config.json", encoding="utf-8") as file:
-            entries = json.load(file).get("auths", {})
-    except (OSError, ValueError, AttributeError):
-        return {}
-    for name in (host, f"https://{host}", f"http://{host}"):
-        auth = entries.get(name, {}).get("auth")
-        if auth and b":" in base64.b64decode(auth):
-            return {"Authorization": f"Basic {auth}"}
+            entries = json.load(file).get("auths") or {}
+        for name in (host, f"https://{host}", f"http://{host}"):
+            auth = (entries.get(name) or {}).get("auth")
+            if auth and b":" in base64.b64decode(auth, validate=True):
+                return {"Authorization": f"Basic {auth}"}
+    except (OSError, ValueError, TypeError, AttributeError):
+        pass  # what is no docker configuration holds no credentials
     return {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from regstore.digest import Digest, format_digest, parse_digest
 from regstore.errors import RefusedError, StorageFailedError
 from regstore.gc.actions import Action, Verb
 from regstore.gc.registry_api import RegistryApi, open_apis
-from regstore.layout import REPOSITORIES, TagLink
+from regstore.layout import REPOSITORIES, RevisionLink, TagLink
 from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:
@@ -77,36 +78,56 @@ class Replicas:
         return next((name for name, _, _ in self._some_tags()), "regstore/probe")
 
     def _check_identity(self, api: RegistryApi) -> None:
-        """Compare some tags of the volume with what the replica says of them."""
+        """Compare some tags of the volume with what the replica says of them; without any tag, some manifests."""
         asked = 0
-        for repository, tag, digest in self._some_tags():
-            if api.tag_digest(repository, tag) == digest:
+        for repository, reference, digest in self._some_references():
+            if api.tag_digest(repository, reference) == digest:
                 return
             asked += 1
             if asked == _PROOF_COUNT:
                 break
         if asked:
             raise RefusedError(
-                f"{api.url} does not serve the volume {self._registry.location}: {asked} of its tags are unknown there "
-                "or mean something else",
+                f"{api.url} does not serve the volume {self._registry.location}: {asked} of its tags or manifests are "
+                "unknown there or mean something else",
                 hint="name the registry that runs on this volume",
                 code="wrong-registry",
             )
 
+    def _some_references(self) -> Iterator[tuple[str, str, str]]:
+        """Yield some (repository, tag, digest) of the volume; where it has no tag at all, manifests by digest."""
+        has_tags = False
+        for found in self._some_tags():
+            has_tags = True
+            yield found
+        if has_tags:
+            return
+        for repository in self._some_repositories():
+            prefix = f"{REPOSITORIES}{repository}/_manifests/revisions/sha256/"
+            for name in self._registry.driver.list_dir(prefix):
+                digest = f"sha256:{name.rstrip('/')}"
+                with suppress(ValueError):
+                    if self._registry.has(RevisionLink(repository, parse_digest(digest)).key):
+                        yield repository, digest, digest
+
     def _some_tags(self) -> Iterator[tuple[str, str, str]]:
         """Yield some (repository, tag, digest) of the volume, without listing all of it."""
         driver = self._registry.driver
+        for repository in self._some_repositories():
+            for tag in driver.list_dir(f"{REPOSITORIES}{repository}/_manifests/tags/"):
+                try:
+                    content = driver.read(TagLink(repository, tag.rstrip("/")).key)
+                    yield repository, tag.rstrip("/"), format_digest(parse_digest(content.decode()))
+                except (NotFound, ValueError):
+                    continue
+
+    def _some_repositories(self) -> Iterator[str]:
+        """Yield the names of repositories that have manifests."""
         pending = [REPOSITORIES]
         while pending:
             prefix = pending.pop()
-            for name in driver.list_dir(prefix):
+            for name in self._registry.driver.list_dir(prefix):
                 if name == "_manifests/":
-                    repository = prefix[len(REPOSITORIES) :].rstrip("/")
-                    for tag in driver.list_dir(f"{prefix}_manifests/tags/"):
-                        try:
-                            content = driver.read(TagLink(repository, tag.rstrip("/")).key)
-                            yield repository, tag.rstrip("/"), format_digest(parse_digest(content.decode()))
-                        except (NotFound, ValueError):
-                            continue
+                    yield prefix[len(REPOSITORIES) :].rstrip("/")
                 elif name.endswith("/") and not name.startswith("_"):
                     pending.append(prefix + name)

@@ -93,7 +93,7 @@ class Survey:
 
     def examine(self, name: str) -> tuple[Repository, Marks]:
         """Scan and mark one repository as it is now."""
-        known = self._state.known_repository(name)
+        known = stored = self._state.known_repository(name)
         if name in self._doubted:
             known = known._replace(layers=known.layers - self._doubted[name])
         repository = self._volume.scan_repository(name, known)
@@ -103,6 +103,6 @@ class Survey:
             marks = mark_repository(repository, self._manifests, policy)
             self._manifests.remember()
         remembered = to_remember(repository, marks, known if policy.keep_untagged else None)
-        if remembered != known:
+        if remembered != stored:
             self._state.remember_repository(name, remembered)
         return repository, marks

@@ -64,24 +64,27 @@ class RegistryConfig:
         secure = _is_true(get("secure", True))
         if endpoint and "://" not in str(endpoint):
             endpoint = f"{'https' if secure else 'http'}://{endpoint}"
-        options = S3Options(
-            bucket=str(get("bucket", "")),
-            prefix=str(get("rootdirectory") or "").strip("/"),
-            endpoint=str(endpoint) if endpoint else None,
-            region=str(get("region")) if get("region") else None,
-            path_style=_is_true(get("forcepathstyle", bool(endpoint))),
-            verify=not _is_true(get("skipverify", False)),
-            storage_class=str(get("storageclass")) if get("storageclass") else None,
-            encrypt=_is_true(get("encrypt", False)),
-            key_id=str(get("keyid")) if get("keyid") else None,
-            acl=str(get("objectacl")) if get("objectacl") else None,
-            jobs=jobs,
-            access_key=str(get("accesskey")) if get("accesskey") else None,
-            secret_key=str(get("secretkey")) if get("secretkey") else None,
-            session_token=str(get("sessiontoken")) if get("sessiontoken") else None,
-        )
-        if not options.bucket:
-            raise UsageError(f"{self.path}: storage.{self.driver} has no bucket")
+        encrypt = _is_true(get("encrypt", False))
+        try:
+            options = S3Options(
+                bucket=str(get("bucket") or ""),
+                prefix=str(get("rootdirectory") or "").strip("/"),
+                endpoint=str(endpoint) if endpoint else None,
+                region=str(get("region")) if get("region") else None,
+                path_style=_is_true(get("forcepathstyle", bool(endpoint))),
+                secure=secure,
+                verify=not _is_true(get("skipverify", False)),
+                storage_class=str(get("storageclass")) if get("storageclass") else None,
+                encrypt=encrypt,
+                key_id=str(get("keyid")) if get("keyid") and encrypt else None,
+                acl=str(get("objectacl")) if get("objectacl") else None,
+                jobs=jobs,
+                access_key=str(get("accesskey")) if get("accesskey") else None,
+                secret_key=str(get("secretkey")) if get("secretkey") else None,
+                session_token=str(get("sessiontoken")) if get("sessiontoken") else None,
+            )
+        except ValueError as error:
+            raise UsageError(f"{self.path}: storage.{self.driver}: {error}") from error
         return S3Driver(options)
 
 
@@ -104,9 +107,12 @@ def read_config(path: str, environment: Mapping[str, str] | None = None) -> Regi
         line = f", line {where.line + 1}" if where else ""
         raise UsageError(f"{path} is no YAML{line}", hint="name the registry's config.yml") from None
     storage = content.get("storage") if isinstance(content, dict) else None
+    if isinstance(storage, str):
+        storage = {storage: {}}
     if not isinstance(storage, dict):
         raise UsageError(f"{path} has no storage section", hint="name the config.yml that the registry is started with")
     storage = _override(storage, environment)
+    cache = _section(storage, "cache")  # `layerinfo` is its name in old files, and in Harbor's
     drivers = sorted(set(storage) - _NOT_A_DRIVER)
     if len(drivers) != 1:
         raise UsageError(f"{path}: storage must name exactly one driver, it names {', '.join(drivers) or 'none'}")
@@ -114,7 +120,7 @@ def read_config(path: str, environment: Mapping[str, str] | None = None) -> Regi
         path=path,
         driver=drivers[0],
         parameters=_section(storage, drivers[0]),
-        cache=str(_section(storage, "cache").get("blobdescriptor") or ""),
+        cache=str(cache.get("blobdescriptor") or cache.get("layerinfo") or ""),
         deletes=_is_true(_section(storage, "delete").get("enabled", False)),
         is_read_only=_is_true(_section(_section(storage, "maintenance"), "readonly").get("enabled", False)),
     )
@@ -134,10 +140,14 @@ def _override(storage: dict[str, Any], environment: Mapping[str, str]) -> dict[s
 
     result = {str(key).lower(): value for key, value in storage.items()}
     for name, text in sorted(environment.items()):
-        if not name.startswith("REGISTRY_STORAGE"):
+        if name != "REGISTRY_STORAGE" and not name.startswith("REGISTRY_STORAGE_"):
             continue
         keys = name.split("_")[2:]
-        value = yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            # The parser's own message would show a secret.
+            raise UsageError(f"the environment variable {name} is no YAML", hint="quote its value") from None
         if not keys:
             if isinstance(value, str):
                 result = {key: section for key, section in result.items() if key in _NOT_A_DRIVER} | {value: {}}

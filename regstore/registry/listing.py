@@ -50,6 +50,7 @@ class ListingVolume:
         self.jobs = jobs
         self._info: dict[Digest, tuple[int, float]] = {}
         self._pending: dict[str, list[Entry]] = {}
+        self._scanned: set[str] = set()
         self._link_times: dict[str, float] = {}
         self._signatures: dict[Digest, list[Digest]] = {}
         self.newest_seen = 0.0
@@ -80,7 +81,10 @@ class ListingVolume:
         return blobs
 
     def list_repositories(self) -> list[str]:
-        """List everything below `repositories/`; the entries are kept until each repository is scanned."""
+        """List everything below `repositories/`; the entries are kept until each repository is scanned.
+
+        Not those of repositories that were scanned before: whoever looks at one again wants it as it is then.
+        """
         groups: dict[str, list[Entry]] = {}
         self.strays = []
         for entries in self._list_parts(layout.REPOSITORIES):
@@ -88,15 +92,18 @@ class ListingVolume:
                 self._see(entry)
                 name, separator, _ = entry.key[len(layout.REPOSITORIES) :].partition("/_")
                 if separator and layout.is_repository_name(name):
-                    groups.setdefault(name, []).append(entry)
+                    groups.setdefault(name, [])
+                    if name not in self._scanned:
+                        groups[name].append(entry)
                 else:
                     self.strays.append(entry.key)
-        self._pending = groups
+        self._pending = {name: entries for name, entries in groups.items() if name not in self._scanned}
         self._ask_clock()
         return sorted(groups)
 
     def scan_repository(self, name: str, known: Known) -> Repository:
         """Sort the listed keys of one repository; read the links that no entity tag proves."""
+        self._scanned.add(name)
         entries = self._pending.pop(name, None)
         if entries is None:
             entries = list(self._driver.list(f"{layout.REPOSITORIES}{name}/_"))

@@ -258,7 +258,7 @@ POLICIES = st.fixed_dictionaries(
 )
 
 
-@examples(250)
+@examples(200)
 @given(graphs(), POLICIES)
 def test_marks_what_the_model_marks(graph: Graph, options: dict[str, bool]) -> None:
     marks = graph.mark(sparse_is_normal=True, **options)
@@ -278,7 +278,7 @@ def test_marks_what_the_model_marks(graph: Graph, options: dict[str, bool]) -> N
     assert not marks.former_signatures & marks.kept
 
 
-@examples(100)
+@examples(60)
 @given(graphs(), POLICIES)
 def test_sizes_are_those_of_the_data_or_unknown(graph: Graph, options: dict[str, bool]) -> None:
     marks = graph.mark(sparse_is_normal=True, **options)
@@ -332,7 +332,7 @@ def damaged_graphs(draw: st.DrawFn) -> Graph:
     return graph
 
 
-@examples(250)
+@examples(150)
 @given(damaged_graphs(), POLICIES)
 def test_anything_damaged_freezes_all_that_is_linked(graph: Graph, options: dict[str, bool]) -> None:
     marks = graph.mark(**options)

@@ -1,0 +1,228 @@
+"""One run at a time: a lock on a file, and one that is an object."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from regstore import gc
+from regstore.errors import LockedError
+from regstore.gc.lock import LOCK, Holder, clock_resolution, current_holder, hold_lock
+from regstore.registry import Registry
+from regstore_drivers.base import Driver
+from regstore_drivers.errors import Unavailable
+from regstore_drivers.filesystem import FilesystemDriver
+from regstore_drivers.memory import MemoryDriver
+from regstore_drivers.wrappers import Faulty
+from support.memory_registry import MemoryRegistry
+from support.random_volumes import NOW
+
+Make = Callable[[], Driver]
+
+
+@pytest.fixture(params=["file", "object"])
+def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
+    """A driver of either kind."""
+    if request.param == "file":
+        (tmp_path / "data").mkdir()
+        return FilesystemDriver(str(tmp_path / "data"))
+    return MemoryDriver(clock=lambda: NOW)
+
+
+def hold(driver: Driver, holder: Holder | bytes) -> None:
+    """Leave a lock behind."""
+    data = holder if isinstance(holder, bytes) else json.dumps(asdict(holder)).encode()
+    driver.write(LOCK, data, len(data))
+
+
+def dead_holder() -> Holder:
+    """Describe a process of this host that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return Holder(socket.gethostname(), process.pid, 1.0, "gc run", "token")
+
+
+def test_a_free_lock_is_taken_and_given_back(driver: Driver) -> None:
+    assert current_holder(driver) is None
+
+    with hold_lock(driver, "gc run") as (now, dead):
+        assert dead is None
+        assert now >= driver.stat(LOCK).newest
+        holder = current_holder(driver)
+        assert holder is not None
+        assert (holder.host, holder.pid, holder.command) == (socket.gethostname(), os.getpid(), "gc run")
+        assert holder.is_here
+        assert holder.is_alive
+
+    assert current_holder(driver) is None
+    with hold_lock(driver, "gc undo") as (_, dead):
+        assert dead is None
+
+
+def test_a_held_lock_names_its_holder(driver: Driver) -> None:
+    with hold_lock(driver, "gc run"):
+        with pytest.raises(LockedError) as caught, hold_lock(driver, "gc purge"):
+            pytest.fail("taken twice")
+
+        assert f"gc run (pid {os.getpid()} on {socket.gethostname()})" in str(caught.value)
+        assert caught.value.exit_code == 5
+        assert LOCK in caught.value.hint
+        assert current_holder(driver) is not None
+
+
+def test_an_error_inside_gives_it_back(driver: Driver) -> None:
+    with pytest.raises(KeyError), hold_lock(driver, "gc run"):
+        raise KeyError
+
+    assert current_holder(driver) is None
+
+
+def test_a_dead_holders_lock_is_no_obstacle_and_is_mentioned(driver: Driver) -> None:
+    holder = dead_holder()
+    hold(driver, holder)
+    assert current_holder(driver) is None
+
+    with hold_lock(driver, "gc run") as (_, dead):
+        assert dead == holder
+        now = current_holder(driver)
+        assert now is not None
+        assert now.pid == os.getpid()
+    with hold_lock(driver, "gc run") as (_, dead):
+        assert dead is None
+
+
+def test_a_process_with_the_dead_ones_number_is_not_taken_for_it(driver: Driver) -> None:
+    holder = replace(Holder.this_process("gc run"), started_at=psutil.Process().create_time() - 1000)
+    hold(driver, holder)
+
+    assert not holder.is_alive
+    with hold_lock(driver, "gc run") as (_, dead):
+        assert dead == holder
+
+
+def test_a_holder_on_another_host_is_named_and_never_broken(driver: Driver) -> None:
+    hold(driver, replace(dead_holder(), host="elsewhere"))
+    data = driver.read(LOCK)
+
+    with pytest.raises(LockedError, match="on elsewhere") as caught, hold_lock(driver, "gc run"):
+        pytest.fail("broken")
+
+    assert "remove" in caught.value.hint
+    assert LOCK in caught.value.hint
+    assert driver.read(LOCK) == data
+    assert current_holder(driver) is not None
+
+
+CONTENTS = [b"nonsense", b"[]", b"null", b'{"host": "x"}', b"\xff", b"7"]
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_a_lock_that_says_nothing(driver: Driver, content: bytes) -> None:
+    """On a file system nobody holds it, since there is no flock; an object may be a newer version's."""
+    hold(driver, content)
+
+    if isinstance(driver, FilesystemDriver):
+        with hold_lock(driver, "gc run") as (_, dead):
+            assert dead is None
+    else:
+        with pytest.raises(LockedError, match="another run holds the lock"), hold_lock(driver, "gc run"):
+            pytest.fail("broken")
+        assert driver.read(LOCK) == content
+    assert Holder.parse(content) is None
+
+
+def test_the_file_is_locked_by_the_kernel(tmp_path: Path) -> None:
+    driver = FilesystemDriver(str(tmp_path))
+    with hold_lock(driver, "gc run"):
+        pass
+    with open(tmp_path / LOCK, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(LockedError), hold_lock(driver, "gc run"):
+            pytest.fail("taken twice")
+    with hold_lock(driver, "gc run"):
+        pass
+
+
+def test_a_lost_race_for_an_object_is_noticed() -> None:
+    memory = MemoryDriver(clock=lambda: NOW)
+    faulty = Faulty(memory)
+    rival = replace(Holder.this_process("gc run"), host="elsewhere")
+    hold(memory, dead_holder())
+    faulty.call_after("write", LOCK, lambda: hold(memory, rival), nth=2)  # the first one finds the dead holder's
+
+    with pytest.raises(LockedError, match="on elsewhere"), hold_lock(faulty, "gc run"):
+        pytest.fail("both hold it")
+    assert current_holder(memory) == rival
+
+
+def test_somebody_elses_lock_is_not_removed_at_the_end() -> None:
+    memory = MemoryDriver(clock=lambda: NOW)
+    rival = replace(Holder.this_process("gc run"), host="elsewhere")
+    with hold_lock(memory, "gc run"):
+        hold(memory, rival)
+
+    assert current_holder(memory) == rival
+
+
+def test_a_lock_that_cannot_be_written_is_a_storage_error() -> None:
+    faulty = Faulty(MemoryDriver())
+    faulty.fail("write", LOCK, Unavailable)
+
+    with pytest.raises(Unavailable), hold_lock(faulty, "gc run"):
+        pytest.fail("taken")
+
+
+def test_the_time_is_the_storages(tmp_path: Path) -> None:
+    memory = MemoryDriver(clock=lambda: NOW)
+    with hold_lock(memory, "gc run") as (now, _):
+        # An object store cuts its times to whole seconds: what was written just before must not be in the future.
+        assert now == NOW + clock_resolution(memory) == NOW + 1
+    files = FilesystemDriver(str(tmp_path))
+    with hold_lock(files, "gc run") as (now, _):
+        assert now == files.stat(LOCK).newest
+        assert clock_resolution(files) == 0
+
+
+def test_everything_that_writes_takes_the_lock_and_what_reads_does_not() -> None:
+    bench = MemoryRegistry()
+    bench.writer.push_image("app", "latest", [b"layer"], b"{}")
+    plan = bench.plan()
+    registry: Registry = bench.registry
+
+    with hold_lock(bench.memory, "fsck --repair"):
+        before = bench.everything
+        for call in (
+            bench.collect,
+            lambda: bench.apply(plan),
+            bench.undo,
+            lambda: gc.purge(registry, 0.0, state=bench.state),
+        ):
+            with pytest.raises(LockedError, match="fsck --repair"):
+                call()
+        assert bench.plan().actions == []
+        status = gc.read_status(registry)
+        assert status.holder is not None
+        assert status.holder.command == "fsck --repair"
+        assert bench.everything == before
+
+
+def test_a_run_tells_of_the_dead_one() -> None:
+    bench = MemoryRegistry()
+    bench.writer.push_image("app", "latest", [b"layer"], b"{}")
+    holder = dead_holder()
+    hold(bench.memory, holder)
+
+    assert bench.collect().dead_holder == holder
+    assert bench.collect().dead_holder is None
+    hold(bench.memory, holder)
+    assert bench.apply(bench.plan()).dead_holder == holder
