@@ -347,7 +347,6 @@ def test_damage_freezes_its_own_repository(template: Template, tmp_path: Path, c
     assert {key for key in volume.file_keys() if key.startswith(mine)} == before
     assert blobs - volume.blobs() == gone
     assert done.removed == {"layer-link": 3 + 2, "blob": len(gone)}
-    volume.assert_whole(template.sound, others=False)
     damage.repair()
     volume.assert_whole({**template.whole, **template.sound}, others=False)
 
@@ -508,6 +507,28 @@ def test_each_stray_is_told(template: Template, tmp_path: Path, stray: str) -> N
     assert finding["id"] == "stray"
     assert stray.startswith(named)
     assert len(named) > len("docker/registry/v2/repositories/")
+
+
+def test_names_that_are_no_text(template: Template, tmp_path: Path) -> None:
+    """A name may hold any bytes: it is escaped where it is shown, and never touched."""
+    volume = template.copy(tmp_path)
+    names = [
+        b"repositories/\xff\xfe\x1b[31m",
+        b"repositories/sound/_manifests/tags/new\nline",
+        b"blobs/sha256/\xf0\x9f",
+    ]
+    for name in names:
+        os.makedirs(os.fsencode(volume.tree) + b"/" + name)
+
+    table = volume.gc("plan", *OFFLINE, volume.root).expect(0)
+    plan = volume.plan(*OFFLINE, "--out", tmp_path / "plan").expect(0)
+    done = volume.collect()
+
+    assert [finding[:2] for finding in plan.findings] == [("stray", "info")]
+    assert table.stdout.isprintable() or "\x1b" not in table.stdout
+    assert done.removed == plan.removed
+    assert all(os.path.isdir(os.fsencode(volume.tree) + b"/" + name) for name in names)
+    volume.assert_whole(template.sound, others=False)
 
 
 # Links in flight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -242,6 +243,45 @@ def test_file_dated_into_the_future_makes_nothing_old(volume: Volume) -> None:
     os.utime(some, (future, future))
 
     assert volume.plan("--offline", "--delete-untagged").expect(0).removed == {}
+
+
+def test_lost_or_damaged_memory_costs_nothing(volume: Volume) -> None:
+    """The state may be rubbish, gone, or nowhere to be written: the same plan, and no word about it."""
+    fill(volume)
+    expected = volume.plan(*OFFLINE, *DELETE).expect(0).json["removed"]
+    [state] = (volume.state_home / "regstore").glob("*.sqlite")
+
+    state.write_bytes(b"no database at all" * 500)
+    rubbish = volume.plan(*OFFLINE, *DELETE).expect(0)
+    shutil.rmtree(volume.state_home)
+    volume.state_home.write_text("no directory")
+    nowhere = volume.plan(*OFFLINE, *DELETE).expect(0)
+
+    assert rubbish.json["removed"] == nowhere.json["removed"] == expected
+    assert rubbish.stderr == nowhere.stderr == ""
+
+
+def test_state_of_another_volume_at_the_same_place(volume: Volume, tmp_path: Path) -> None:
+    """What is remembered of a volume that was mounted there before hides nothing that is live here."""
+    mixed = fill(volume)
+    volume.plan(*OFFLINE, *DELETE).expect(0)
+    volume.root.rename(tmp_path / "away")
+    volume.root.mkdir()
+    with volume.serving() as client:
+        image = client.push_image("team/app", "v1", [layer("app"), layer("new")])
+        index, _ = client.push_multi_arch("team/app", "multi", "other")
+        client.push_image("team/app", "", layers(1, "untagged"))
+        whole = pulled(client, image, index)
+
+    done = volume.collect(*DELETE)
+
+    assert done.findings == []
+    assert done.removed == {"blob": 3, "layer-link": 2, "revision-link": 1}
+    volume.assert_whole(whole)
+    shutil.rmtree(volume.root)
+    (tmp_path / "away").rename(volume.root)
+    volume.collect(*DELETE)
+    volume.assert_whole(mixed.whole)
 
 
 # Undo

@@ -227,7 +227,7 @@ class Volume:
     def registry(self, **options: Any) -> Registry:
         """Make a registry over this volume; see `support.registry.Registry`."""
         self._count += 1
-        workdir = self._workdir / f"server-{self._count}"
+        workdir = self._workdir / f"{self.root.name}-server-{self._count}"
         workdir.mkdir()
         return Registry(workdir, self.root, **options)
 
