@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import random
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,7 @@ from regstore.registry import open_registry
 from regstore.state import State
 from regstore_drivers.filesystem import FilesystemDriver
 from support import images
-from support.pusher import ApiError, BrokenImage, Pusher
+from support.pusher import Pusher
 from support.registry import Registry
 
 pytestmark = pytest.mark.registry
@@ -183,66 +179,3 @@ def test_a_blob_in_the_quarantine_comes_back_when_it_is_linked_again(volume: Pat
     again = gc.collect(open_registry(str(volume)), gc.Options(offline=True), state=State(None))
     assert again.restored_count == 1
     assert (volume / BlobData(digest).key).exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("grace", [0.0, 1.5])
-def test_pushes_beside_runs_never_end_in_a_broken_image(
-    make_registry: MakeRegistry, tmp_path: Path, grace: float
-) -> None:
-    """200 pushes, retags, deletions and mounts beside 20 runs, with the cache on: what was accepted is whole."""
-    root = tmp_path / "volume"
-    accepted: dict[tuple[str, str], str] = {}
-    guard = threading.Lock()
-    with make_registry(root, cache="inmemory") as registry:
-        with Pusher(registry.url) as client:
-            client.push_image("seed", "v1", images.layers(2, "seed"))
-        pushed = 0
-        stop = threading.Event()
-
-        def push_for_ever(worker: int) -> None:
-            nonlocal pushed
-            dice = random.Random(worker)
-            with Pusher(registry.url, head_first=True) as client:
-                while not stop.is_set():
-                    repository, tag = f"team/app{dice.randrange(3)}", f"w{worker}-{dice.randrange(4)}"
-                    data = [images.layer(f"layer {dice.randrange(12)}"), images.layer(f"own {dice.randrange(40)}")]
-                    try:
-                        image = client.push_image(repository, tag, data)
-                    except ApiError:
-                        continue  # refused: the client is told, and would push again
-                    with guard:
-                        pushed += 1
-                        accepted[repository, tag] = image.digest
-                    if dice.random() < 0.3:
-                        client.delete_manifest(repository, image.digest)
-                        with guard:
-                            for key in [k for k, d in accepted.items() if d == image.digest and k[0] == repository]:
-                                del accepted[key]
-
-        workers = [threading.Thread(target=push_for_ever, args=(number,)) for number in range(3)]
-        for worker in workers:
-            worker.start()
-        options = gc.Options(
-            grace=grace, registry_urls=(registry.url,), max_delete_percent=None, delete_untagged=grace > 0
-        )
-        runs = 0
-        deadline = time.monotonic() + 240
-        while (runs < 20 or pushed < 200) and time.monotonic() < deadline:
-            gc.collect(open_registry(str(root)), options, state=State(None), settle_seconds=0.5)
-            runs += 1
-        stop.set()
-        for worker in workers:
-            worker.join()
-        assert (runs >= 20, pushed >= 200) == (True, True), f"{runs} runs, {pushed} pushes"
-        # What a push wrote after the last look is healed by the next run.
-        gc.collect(open_registry(str(root)), options, state=State(None), settle_seconds=0.5)
-    broken = []
-    with make_registry(root) as fresh, Pusher(fresh.url) as client:
-        for repository in client.catalog():
-            for tag in client.tags(repository):
-                try:
-                    client.pull(repository, tag)
-                except BrokenImage as error:
-                    broken.append(str(error))
-    assert broken == [], json.dumps(broken, indent=1)
