@@ -156,7 +156,9 @@ class _Run:
         self._planner: Planner | None = None
         self._ledger = Ledger(self._driver, now, {"options": options.to_json()})
         jobs = 1 if isinstance(self._driver, HasLocalPath) else options.jobs
-        self._remover = Remover(self._driver, self._ledger, self._replicas, jobs=jobs, prunes=options.offline)
+        self._remover = Remover(
+            self._driver, self._ledger, self._replicas, jobs=jobs, prunes=options.offline, cancel=self._cancel
+        )
         self._counts: Counter[Kind] = Counter()
         self._bytes: Counter[Kind] = Counter()
 
@@ -304,7 +306,6 @@ class _Run:
             else:
                 result.skipped_count += 1
             self._progress.advance()
-            self._cancel.check()
 
     def _last_look(self, result: Result) -> None:
         """Survey once more after a pause: what a registry wrote meanwhile may need what was removed."""

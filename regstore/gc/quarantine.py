@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from regstore import layout
 from regstore.digest import Digest, split_digest
+from regstore.errors import RegstoreError
 from regstore.gc.actions import Action, Kind, Verb
 from regstore.gc.journal import Entry, Ledger, entry_of
 from regstore.registry.scan import expected_link
 from regstore.work import map_bounded
 from regstore_drivers.base import HasDirectories, HasMultipart, MultipartUpload
-from regstore_drivers.errors import AlreadyExists, NotFound, PermissionDenied
+from regstore_drivers.errors import AlreadyExists, DriverError, NotFound, PermissionDenied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regstore.gc.replicas import Replicas
+    from regstore.work import Cancel
     from regstore_drivers.base import Driver
 
 _PIECE_BYTES = 1024 * 1024
@@ -41,26 +43,47 @@ class Remover:
         replicas: through which layer links are removed, when any are used.
         jobs: how many objects are moved at once.
         prunes: whether directories that become empty go too (never beside a running registry).
+        cancel: asked before each step.
     """
 
-    def __init__(self, driver: Driver, ledger: Ledger, replicas: Replicas, *, jobs: int, prunes: bool) -> None:
+    def __init__(
+        self, driver: Driver, ledger: Ledger, replicas: Replicas, *, jobs: int, prunes: bool, cancel: Cancel
+    ) -> None:
         self._driver = driver
         self._ledger = ledger
         self._replicas = replicas
         self._jobs = jobs
         self._prunes = prunes and isinstance(driver, HasDirectories)
+        self._cancel = cancel
 
     def remove(self, batch: list[Action], now: float) -> Iterator[tuple[Action, Outcome]]:
-        """Take some steps and yield the outcome of each.
+        """Take some steps and yield the outcome of each that was taken.
+
+        None is begun after an error or a request to stop.
 
         Raises:
-            DriverError: the storage failed; the steps that were taken are in the ledger.
+            DriverError, StorageFailedError: the storage or a replica failed; what was taken has been yielded before.
+            InterruptedRunError: somebody asked to stop; likewise.
         """
         work = [(action, self._objects(action)) for action in batch]
         self._ledger.write(self._entries(work, now))
-        outcomes = map_bounded(lambda item: self._take(*item), work, self._jobs)
-        for (action, _), outcome in zip(work, outcomes, strict=True):
-            yield action, outcome
+        errors: list[Exception] = []
+
+        def take(item: tuple[Action, list[str]]) -> Outcome | None:
+            if errors or self._cancel.is_requested:
+                return None
+            try:
+                return self._take(*item)
+            except (DriverError, RegstoreError) as error:
+                errors.append(error)
+                return None
+
+        for (action, _), outcome in zip(work, map_bounded(take, work, self._jobs), strict=True):
+            if outcome is not None:
+                yield action, outcome
+        if errors:
+            raise errors[0]
+        self._cancel.check()
 
     def _objects(self, action: Action) -> list[str]:
         if action.kind is Kind.UPLOAD:

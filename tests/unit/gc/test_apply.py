@@ -120,12 +120,13 @@ def test_what_is_gone_already_is_skipped(bench: MemoryRegistry) -> None:
     assert result.findings == []
 
 
+@pytest.mark.parametrize("jobs", [1, 16])
 @pytest.mark.parametrize("nth", [1, 2, 4, 5, 7, 9, 10])
-def test_a_storage_error_stops_the_run_and_says_what_was_done(bench: MemoryRegistry, nth: int) -> None:
+def test_a_storage_error_stops_the_run_and_says_what_was_done(bench: MemoryRegistry, nth: int, jobs: int) -> None:
     faults(bench).fail("move", "docker/*", Unavailable, nth=nth, times=None)
 
     with pytest.raises(Unavailable) as caught:
-        bench.collect(**NOW_OFFLINE)
+        bench.collect(**NOW_OFFLINE, jobs=jobs)
 
     notes = " ".join(caught.value.__notes__)
     assert "can be undone" in notes
