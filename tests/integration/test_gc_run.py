@@ -914,6 +914,12 @@ def test_pull_through_cache_is_collected(volume: Volume, tmp_path: Path) -> None
         with volume.serving(proxy=upstream.url) as mirror:
             assert mirror.fetch_manifest("app", "v1")
             mirror.pull("app", children[0].digest)
+            # It stores blobs beside its answers, and links them last.
+            links = [volume.path(layer_link_key("app", d)) for d in children[0].digests - {children[0].digest}]
+            deadline = time.monotonic() + 30
+            while not all(link.exists() and link.stat().st_size for link in links):
+                assert time.monotonic() < deadline, "the mirror did not store what it served"
+                time.sleep(0.05)
     # The registry writes it after some seconds only.
     volume.writer.put("scheduler-state.json", b"{}")
     bare = volume.writer.blob(b"nothing links this")
