@@ -95,7 +95,7 @@ class Worker:
             del self.accepted[key]
 
 
-RUNS, PUSHES = 10, 100
+RUNS, PUSHES = 20, 200
 
 
 @pytest.mark.slow
