@@ -485,7 +485,7 @@ def _show_outcome(result: gc.Result, root: str) -> None:
         click.echo(f"deleted {human_bytes(result.purged_bytes)} from the quarantine")
     if not (result.removed or result.condemned_count or result.restored_count or result.skipped_count):
         click.echo("nothing to do")
-    if result.run_id and not result.plan.options.no_quarantine:
+    if (result.removed or result.condemned_count) and not result.plan.options.no_quarantine:
         click.echo(f"\nrun {result.run_id}: take it back with: regstore gc undo {root} {result.run_id}")
 
 

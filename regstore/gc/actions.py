@@ -33,11 +33,13 @@ class Verb(StrEnum):
 
     `remove` moves into the quarantine (a multipart upload is aborted, the empty directories of a repository are
     removed); `condemn` notes that a blob without links was seen, so that a later run may remove it; `restore` puts
-    back from the quarantine what is needed again.
+    back from the quarantine what is needed again. `spare`, in ledgers only, notes that a blob was seen linked or
+    needed: what condemned it before counts no more.
     """
 
     REMOVE = "remove"
     CONDEMN = "condemn"
+    SPARE = "spare"
     RESTORE = "restore"
 
 
@@ -185,6 +187,8 @@ class Plan:
         summary: counts and bytes.
         actions: the steps, in the order in which they are applied.
         findings: what is not as it should be.
+        spared: blobs that runs condemned, or this one would by removing one of their links, and that are linked or
+            needed.
         refusals: the guards that `apply_plan` will not pass.
         config: the registry's config.yml, when the location was one: where the credentials come from.
     """
@@ -195,6 +199,7 @@ class Plan:
     summary: Summary
     actions: list[Action]
     findings: list[Finding]
+    spared: list[Digest] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     config: str | None = None
 

@@ -197,12 +197,10 @@ class _Run:
         result = Result(plan, findings=list(plan.findings))
         try:
             self._restore(plan.actions, result)
-            blobs = [action for action in plan.actions if action.kind is Kind.BLOB and action.verb is not Verb.RESTORE]
-            others = [
-                action for action in plan.actions if action.kind is not Kind.BLOB and action.verb is not Verb.RESTORE
-            ]
-            self._remove_links(others, result)
-            self._remove_blobs(blobs, result)
+            self._spare(plan)
+            steps = [action for action in plan.actions if action.verb is not Verb.RESTORE]
+            self._remove_links([action for action in steps if action.kind is not Kind.BLOB], result)
+            self._remove_blobs([action for action in steps if action.kind is Kind.BLOB], result)
             if self._ledger.is_begun:
                 self._last_look(result)
         except BaseException as error:
@@ -254,6 +252,11 @@ class _Run:
                 result.findings.append(finding("restored", action.key, action.reason))
         result.restored_count += len(entries)
         self._ledger.write(entries)
+
+    def _spare(self, plan: Plan) -> None:
+        """Note what is condemned and linked or needed: should that link go, by whomsoever, it is to wait anew."""
+        actions = [Action(Verb.SPARE, Kind.BLOB, "", digest, "", 0, "") for digest in plan.spared]
+        self._ledger.write(entry_of(action, action.key, "", self._journal_time()) for action in actions)
 
     def _remove_links(self, actions: list[Action], result: Result) -> None:
         """Remove everything but blobs, repository by repository, each looked at again."""

@@ -107,7 +107,7 @@ class Journal:
     Attributes:
         runs: oldest first.
         condemned: digest to the newest time at which its last link was seen to go, or at which it was noted without
-            links.
+            links; not what a run in between, or the same, saw linked or needed.
         unlinked_in: digest to the repositories whose link to it went.
         quarantined: original key to the quarantine's key, for everything that runs in force moved.
     """
@@ -124,17 +124,24 @@ class Journal:
         for entry in self._kept:
             self._note(entry)
         for run in self.runs:
-            if not run.is_undone and not run.is_purged:
+            if not run.is_purged:
                 self._take(run)
 
     def _take(self, run: Run) -> None:
-        for entry in self.iter_entries(run):
+        entries = list(self.iter_entries(run))
+        for entry in entries if not run.is_undone else ():
+            if entry.verb is Verb.SPARE:
+                continue
             if entry.verb is Verb.RESTORE:
                 self.quarantined.pop(entry.to, None)
                 continue
             if entry.to:
                 self.quarantined[entry.key] = entry.to
             self._note(entry)
+        # Last, since the same run may remove another link to it; and what was seen stays true when a run is undone.
+        for entry in entries:
+            if entry.verb is Verb.SPARE and entry.digest is not None:
+                self.condemned.pop(entry.digest, None)
 
     def _note(self, entry: Entry) -> None:
         if entry.digest is None:
@@ -147,7 +154,8 @@ class Journal:
             self.unlinked_in.setdefault(entry.digest, set()).add(entry.repository)
 
     def keep_condemned(self, driver: Driver, runs: Iterable[Run], now: float) -> None:
-        """Keep what some runs condemned, as far as no run collected it, when they are purged: the next run goes on."""
+        """Keep what some runs condemned, as far as no run collected or spared it, when they are purged: the next run
+        goes on."""
         kept = list(self._kept)
         for run in runs:
             if not run.is_undone:
@@ -155,7 +163,8 @@ class Journal:
         lines: dict[tuple[Kind, str], Entry] = {}
         for entry in kept:
             is_condemned = entry.kind in (Kind.LAYER_LINK, Kind.REVISION_LINK) or entry.verb is Verb.CONDEMN
-            is_over = entry.digest in self._collected or now - entry.at >= _KEPT_SECONDS
+            is_spared = entry.kind is not Kind.REVISION_LINK and entry.digest not in self.condemned
+            is_over = is_spared or entry.digest in self._collected or now - entry.at >= _KEPT_SECONDS
             if is_condemned and entry.verb is not Verb.RESTORE and not is_over:
                 lines[entry.kind, entry.key] = entry._replace(verb=Verb.CONDEMN, to="")
         if list(lines.values()) != self._kept:

@@ -115,6 +115,8 @@ class Planner:
         self._foreign: set[Digest] = set()
         self._known_missing: set[Digest] = set()
         self._unlinked: set[Digest] = set()
+        self._condemned = set(journal.condemned)
+        self._spared: list[Digest] = []
         self._linked_quarantined: set[Digest] = set()
         self._freed: dict[Digest, int] = {}
         self._newest: dict[str, float | None] = {}
@@ -154,6 +156,7 @@ class Planner:
             self._summary,
             actions,
             self._findings,
+            self._spared,
             refusals_of(self._registry, self._options, self._summary, actions),
             self._registry.config.path if self._registry.config else None,
         )
@@ -230,6 +233,7 @@ class Planner:
             if self._link_newest(layout.LayerLink(repository.name, digest).key) is not None:
                 self._hold(repository.aliases.get(digest, digest))
         self._unlinked.update(repository.aliases.get(digest, digest) for digest in going)
+        self._condemned |= going
         self._unlinked.update(repository.revisions - marks.kept)
         if self._quarantined_blobs:
             self._linked_quarantined |= self._quarantined_blobs & (repository.layers | marks.live.keys())
@@ -376,6 +380,7 @@ class Planner:
                 self._live[shard], self._held[shard] = bytearray(), bytearray()
             else:
                 live, held = self._live_others, self._held_others
+            self._spared += (self._condemned & live.keys()) | (self._condemned & held)
             present = live.keys() & digests
             sizes = [live[digest] for digest in present]
             summary.live_count += len(present)

@@ -67,7 +67,9 @@ def undo(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> UndoResult:
-    """Take back a run, by default the newest that is not undone yet: `gc undo`. It works beside a live registry.
+    """Take back a run, by default the newest that removed or condemned and is not undone yet: `gc undo`.
+
+    It works beside a live registry.
 
     Args:
         registry: where.
@@ -127,9 +129,15 @@ def _forget(registry: Registry, state: State | None, repositories: set[str]) -> 
             state.close()
 
 
+def _has_something_to_undo(journal: Journal, run: Run) -> bool:
+    """A run that only put back or spared what was needed again has nothing that could be taken back."""
+    return any(entry.verb in (Verb.REMOVE, Verb.CONDEMN) for entry in journal.iter_entries(run))
+
+
 def _choose(journal: Journal, run_id: str) -> Run | None:
     if not run_id:
-        return next((run for run in reversed(journal.runs) if not run.is_undone and not run.is_purged), None)
+        runs = (run for run in reversed(journal.runs) if not run.is_undone and not run.is_purged)
+        return next((run for run in runs if _has_something_to_undo(journal, run)), None)
     for run in journal.runs:
         if run.id == run_id:
             if run.is_purged:

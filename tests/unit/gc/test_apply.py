@@ -287,6 +287,7 @@ def test_data_pushed_anew_win_over_those_in_the_quarantine(bench: MemoryRegistry
 
     assert result.restored_count == 0
     assert bench.memory.stat(blob_key(digest)).mtime == at
+    assert bench.removed(result) == {}  # and no run that could be taken back
     undone = bench.undo()
     assert undone.kept_count == 1
     assert bench.contents[blob_key(digest)] == GARBAGE[0]

@@ -131,6 +131,19 @@ def test_what_is_condemned_is_known_with_its_newest_time() -> None:
     assert journal.unlinked_in == {DIGEST: {"app", "web"}, LONG: {"app"}}
 
 
+@pytest.mark.parametrize("is_undone", [False, True])
+def test_what_was_seen_linked_is_condemned_no_more(*, is_undone: bool) -> None:
+    driver = MemoryDriver()
+    write_run(driver, entry(Verb.CONDEMN, Kind.BLOB), entry(Verb.CONDEMN, Kind.BLOB, OTHER))
+    sparing = write_run(driver, entry(Verb.SPARE, Kind.BLOB), entry(Verb.REMOVE, Kind.LAYER_LINK, to="q"), at=NOW + DAY)
+    if is_undone:
+        driver.write(f"{sparing.run.prefix}undone.json", b"{}", 2)
+
+    assert Journal(driver).condemned == {OTHER: NOW}
+    write_run(driver, entry(Verb.REMOVE, Kind.LAYER_LINK, at=NOW + 2 * DAY, to="q"), at=NOW + 2 * DAY)
+    assert Journal(driver).condemned == {OTHER: NOW, DIGEST: NOW + 2 * DAY}
+
+
 def test_what_is_in_the_quarantine_is_known_until_it_is_put_back() -> None:
     driver = MemoryDriver()
     removed = entry(Verb.REMOVE, Kind.BLOB, key="a/b", to="q/a/b")

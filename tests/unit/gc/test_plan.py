@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from regstore import gc
+from regstore.digest import parse_digest
 from regstore.errors import InterruptedRunError, RefusedError
 from regstore.findings import Finding
 from regstore.gc import Kind, Verb
@@ -318,6 +319,45 @@ def test_condemned_data_stay_when_they_were_linked_again(bench: MemoryRegistry) 
     bench.time = NOW + 3 * DAY
     assert bench.removed(bench.collect()) == {"layer-link": 1}
     assert bench.removed(bench.collect()) == {}  # condemned anew by the last link
+
+
+@pytest.mark.parametrize("purges", [False, True])
+def test_a_link_in_between_ends_a_condemnation(bench: MemoryRegistry, *, purges: bool) -> None:
+    bench.time = NOW - 2 * DAY
+    bench.writer.layer("app", LAYER)
+    bench.time = NOW
+    bench.collect()
+    bench.time = NOW + 20 * HOUR
+    bench.writer.layer_link("other", DIGEST)
+    seen = bench.collect()
+    bench.drop(layer_link_key("other", DIGEST))  # by a client's DELETE
+    bench.time = NOW + 30 * HOUR
+    if purges:
+        for retention in (9 * HOUR, 0.0):  # first the run that condemned, then the one that spared
+            gc.purge(bench.registry, retention, state=bench.state)
+
+    assert (seen.plan.spared, bench.removed(seen)) == ([parse_digest(DIGEST)], {})
+    anew = bench.collect()
+    assert (bench.removed(anew), anew.condemned_count) == ({}, 1)
+    bench.time = NOW + 53 * HOUR
+    assert bench.removed(bench.collect()) == {}
+    bench.time = NOW + 54 * HOUR
+    assert bench.removed(bench.collect()) == {"blob": 1}
+
+
+def test_a_run_that_removes_one_of_two_links_condemns_nothing(bench: MemoryRegistry) -> None:
+    bench.time = NOW - 2 * DAY
+    bench.writer.layer("app", LAYER)
+    bench.writer.layer_link("other", DIGEST)
+    bench.time = NOW
+
+    first = bench.collect(repository="app")
+    assert (bench.removed(first), first.plan.spared) == ({"layer-link": 1}, [parse_digest(DIGEST)])
+    bench.time = NOW + 2 * DAY
+    bench.drop(layer_link_key("other", DIGEST))
+    anew = bench.collect()
+
+    assert (bench.removed(anew), anew.condemned_count) == ({}, 1)
 
 
 def test_data_of_manifests_go_offline_only(bench: MemoryRegistry) -> None:
