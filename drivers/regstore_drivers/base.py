@@ -250,4 +250,7 @@ class HasDirectories(Protocol):
     """The storage has real directories, which stay when they are empty."""
 
     def remove_empty_directory(self, prefix: str) -> bool:
-        """Remove one directory if it is empty; False when it is not empty or not there."""
+        """Remove one directory if it is empty; False when it is not empty or not there.
+
+        Only for directories into which nobody writes at that moment.
+        """

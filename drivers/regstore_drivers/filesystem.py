@@ -282,9 +282,18 @@ class FilesystemDriver(Driver):
         return Capacity(status.f_blocks * blocks, status.f_bavail * blocks, status.f_files or None, status.f_favail)
 
     def remove_empty_directory(self, prefix: str) -> bool:
-        """Remove a directory if it is empty."""
+        """Remove a directory if it is empty, or holds only what writes that died left, which no listing shows."""
+        path = self._path("remove_empty_directory", prefix.rstrip("/"))
         try:
-            os.rmdir(self._path("remove_empty_directory", prefix.rstrip("/")))
+            with os.scandir(path) as entries:
+                names = []
+                for entry in entries:
+                    if not entry.name.endswith(_TEMPORARY_SUFFIX):
+                        return False
+                    names.append(entry.name)
+            for name in names:
+                os.unlink(f"{path}/{name}")
+            os.rmdir(path)
         except OSError as error:
             if error.errno in (*_ABSENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
                 return False

@@ -54,6 +54,18 @@ def owner_and_mode(path: Path) -> tuple[int, int, int]:
     return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
 
 
+def test_what_dead_writes_left_does_not_keep_a_directory(driver: FilesystemDriver, tmp_path: Path) -> None:
+    put(driver, "full/file")
+    for name in ("dead", "full"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / ".0123.regstore-tmp").touch()
+
+    assert driver.remove_empty_directory("dead/")
+    assert not driver.remove_empty_directory("full/")
+    assert not (tmp_path / "dead").exists()
+    assert (tmp_path / "full/.0123.regstore-tmp").exists()
+
+
 class TestOwners:
     @pytest.fixture
     def volume(self, tmp_path: Path) -> Path:

@@ -6,6 +6,7 @@ everything back, byte for byte.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import random
@@ -142,6 +143,49 @@ def test_killed_at_every_change_of_the_file_system(volume: Volume, part: int) ->
         assert contents_of(target.snapshot()) == original, number
         number += 4
     assert number > 100
+    targets.close()
+
+
+@pytest.mark.slow
+def test_an_undo_killed_at_any_change_can_be_done_again(volume: Volume) -> None:
+    """Every tag is whole in between, and the next undo brings all back."""
+    fill_for_killing(volume)
+    original = contents_of(volume.snapshot())
+    collected = Volume(volume.root.with_name("source"), volume.root.parent)
+    shutil.copytree(volume.root, collected.root, symlinks=True, dirs_exist_ok=True)
+    collecting(collected)()
+    least = contents_of(collected.snapshot())
+    number = 1
+    targets = copies(collected)
+    for target in targets:
+        undo = functools.partial(gc.undo, open_registry(str(target.root)), state=State(None))
+        if not die_at(number, undo):
+            break
+        assert least.items() <= contents_of(target.snapshot()).items() <= original.items(), number
+        undo()
+        assert contents_of(target.snapshot()) == original, number
+        number += 3
+    assert number > 50
+    targets.close()
+
+
+@pytest.mark.slow
+def test_a_purge_killed_at_any_change_loses_nothing_live(volume: Volume) -> None:
+    """Nothing below the registry's tree changes, and the next purge ends it."""
+    fill_for_killing(volume)
+    collecting(volume)()
+    live = contents_of(volume.snapshot())
+    number = 1
+    targets = copies(volume)
+    for target in targets:
+        purge = functools.partial(gc.purge, open_registry(str(target.root)), 0.0, state=State(None))
+        if not die_at(number, purge):
+            break
+        purge()
+        assert contents_of(target.snapshot()) == live, number
+        assert list(target.path("regstore/runs").iterdir()) == [], number
+        number += 2
+    assert number > 50
     targets.close()
 
 

@@ -11,6 +11,7 @@ from regstore.registry.config import RegistryConfig
 from regstore.state import State
 from regstore_drivers.base import Driver
 from regstore_drivers.memory import MemoryDriver
+from regstore_drivers.wrappers import Faulty
 from support.random_volumes import NOW, Tree, load
 from support.volume import VolumeWriter
 
@@ -60,6 +61,12 @@ class MemoryRegistry:
         assert outcomes == ["gone"] * len(keys)
 
     @property
+    def faults(self) -> Faulty:
+        """The driver, where `wrap` is `Faulty`."""
+        assert isinstance(self.driver, Faulty)
+        return self.driver
+
+    @property
     def everything(self) -> dict[str, bytes]:
         """All bytes by key, the journal's too."""
         return {entry.key: self.memory.read(entry.key) for entry in list(self.memory.list(""))}
@@ -94,3 +101,14 @@ class MemoryRegistry:
     def removed(self, result: gc.Result) -> dict[str, int]:
         """Return kind to count of what a collection removed."""
         return {kind.value: count for kind, (count, _) in result.removed.items()}
+
+
+GARBAGE = b"garbage"
+
+
+def registry_with_garbage() -> MemoryRegistry:
+    """Make a registry with an image and a layer that nothing needs, behind a driver with faults."""
+    made = MemoryRegistry(wrap=Faulty)
+    made.writer.push_image("app", "latest", [b"layer"], b"{}")
+    made.writer.layer("app", GARBAGE)
+    return made

@@ -15,27 +15,16 @@ from regstore_drivers.base import HasVersions
 from regstore_drivers.errors import Unavailable
 from regstore_drivers.wrappers import Faulty
 from support import images
-from support.memory_registry import NOW_OFFLINE, MemoryRegistry
+from support.memory_registry import GARBAGE, NOW_OFFLINE, MemoryRegistry, registry_with_garbage
 from support.random_volumes import DAY, HOUR, NOW
 from support.volume import VolumeWriter, blob_key, layer_link_key
 
-GARBAGE = b"garbage"
 DIGEST = images.digest_of(GARBAGE)
 
 
 @pytest.fixture
 def bench() -> MemoryRegistry:
-    """A registry with an image and garbage, behind a driver with faults."""
-    made = MemoryRegistry(wrap=Faulty)
-    made.writer.push_image("app", "latest", [b"layer"], b"{}")
-    made.writer.layer("app", GARBAGE)
-    return made
-
-
-def faults(bench: MemoryRegistry) -> Faulty:
-    """Return its driver."""
-    assert isinstance(bench.driver, Faulty)
-    return bench.driver
+    return registry_with_garbage()
 
 
 def purge(bench: MemoryRegistry, retention: float = 0.0) -> gc.PurgeResult:
@@ -101,7 +90,7 @@ def test_links_that_a_kept_manifest_needs_are_put_back_first(bench: MemoryRegist
 def test_a_storage_error_while_looking_deletes_nothing(bench: MemoryRegistry) -> None:
     bench.collect(**NOW_OFFLINE)
     before = bench.everything
-    faults(bench).fail("list", "docker/*", Unavailable, times=None)
+    bench.faults.fail("list", "docker/*", Unavailable, times=None)
 
     with pytest.raises(Unavailable):
         purge(bench)
@@ -112,7 +101,7 @@ def test_a_storage_error_while_looking_deletes_nothing(bench: MemoryRegistry) ->
 def test_a_key_that_cannot_be_deleted_is_a_finding_and_the_next_purge_goes_on(bench: MemoryRegistry) -> None:
     run = bench.collect(**NOW_OFFLINE)
     victim = f"regstore/runs/{run.run_id}/quarantine/{blob_key(DIGEST)}"
-    faults(bench).fail_key(victim)
+    bench.faults.fail_key(victim)
 
     first = purge(bench)
 
@@ -128,7 +117,7 @@ def test_a_key_that_cannot_be_deleted_is_a_finding_and_the_next_purge_goes_on(be
 def test_a_purge_that_dies_is_taken_up_again(bench: MemoryRegistry, nth: int) -> None:
     bench.collect(**NOW_OFFLINE)
     before = bench.contents
-    faults(bench).fail("delete", "regstore/runs/*", Unavailable, nth=nth, times=None)
+    bench.faults.fail("delete", "regstore/runs/*", Unavailable, nth=nth, times=None)
     try:
         purge(bench)
     except Unavailable:
@@ -153,7 +142,7 @@ def test_a_request_to_stop_is_heard_between_runs(bench: MemoryRegistry) -> None:
 def test_undone_runs_go_too_without_a_survey(bench: MemoryRegistry) -> None:
     bench.collect(**NOW_OFFLINE)
     bench.undo()
-    faults(bench).fail("list", "docker/*", Unavailable, times=None)
+    bench.faults.fail("list", "docker/*", Unavailable, times=None)
 
     result = purge(bench)
 

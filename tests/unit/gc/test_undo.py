@@ -13,29 +13,17 @@ from regstore.registry import open_registry
 from regstore.state import State
 from regstore.work import Cancel
 from regstore_drivers.errors import PermissionDenied, Unavailable
-from regstore_drivers.wrappers import Faulty
 from support import images
-from support.memory_registry import NOW_OFFLINE, MemoryRegistry
+from support.memory_registry import GARBAGE, NOW_OFFLINE, MemoryRegistry, registry_with_garbage
 from support.random_volumes import DAY
 from support.volume import VolumeWriter, blob_key, layer_link_key, write_file
 
-GARBAGE = b"garbage"
 DIGEST = images.digest_of(GARBAGE)
 
 
 @pytest.fixture
 def bench() -> MemoryRegistry:
-    """A registry with an image and garbage, behind a driver with faults."""
-    made = MemoryRegistry(wrap=Faulty)
-    made.writer.push_image("app", "latest", [b"layer"], b"{}")
-    made.writer.layer("app", GARBAGE)
-    return made
-
-
-def faults(bench: MemoryRegistry) -> Faulty:
-    """Return its driver."""
-    assert isinstance(bench.driver, Faulty)
-    return bench.driver
+    return registry_with_garbage()
 
 
 def test_the_newest_run_first_then_the_one_before(bench: MemoryRegistry) -> None:
@@ -82,7 +70,7 @@ def test_an_unknown_or_purged_run_is_a_usage_error(bench: MemoryRegistry) -> Non
 
 def test_a_run_whose_purge_died_cannot_be_undone(bench: MemoryRegistry) -> None:
     run = bench.collect(**NOW_OFFLINE)
-    faults(bench).fail("delete", "*/quarantine/*", Unavailable, times=None)
+    bench.faults.fail("delete", "*/quarantine/*", Unavailable, times=None)
     with pytest.raises(Unavailable):
         gc.purge(bench.registry, 0.0, state=bench.state)
 
@@ -135,7 +123,7 @@ def test_data_that_the_quarantine_lost_are_not_counted(bench: MemoryRegistry) ->
 def test_what_cannot_be_put_back_is_a_finding_and_the_undo_can_go_on_later(bench: MemoryRegistry) -> None:
     before = bench.contents
     run = bench.collect(**NOW_OFFLINE)
-    faults(bench).fail("move", f"*/quarantine/{blob_key(DIGEST)}", PermissionDenied)
+    bench.faults.fail("move", f"*/quarantine/{blob_key(DIGEST)}", PermissionDenied)
 
     first = bench.undo()
 
@@ -150,7 +138,7 @@ def test_what_cannot_be_put_back_is_a_finding_and_the_undo_can_go_on_later(bench
 def test_an_undo_that_dies_is_taken_up_again(bench: MemoryRegistry, nth: int) -> None:
     before = bench.contents
     run = bench.collect(**NOW_OFFLINE)
-    faults(bench).fail("move", "*/quarantine/*", Unavailable, nth=nth)
+    bench.faults.fail("move", "*/quarantine/*", Unavailable, nth=nth)
     with pytest.raises(Unavailable):
         bench.undo()
 
@@ -162,7 +150,7 @@ def test_a_request_to_stop_is_heard_between_items(bench: MemoryRegistry) -> None
     before = bench.contents
     bench.collect(**NOW_OFFLINE)
     cancel = Cancel()
-    faults(bench).call_after("move", "*", cancel.request)
+    bench.faults.call_after("move", "*", cancel.request)
 
     with pytest.raises(InterruptedRunError):
         gc.undo(bench.registry, cancel=cancel)
