@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, NamedTuple
 
 
 class Severity(IntEnum):
@@ -18,6 +19,14 @@ class Severity(IntEnum):
     def word(self) -> str:
         """The word of JSON documents and tables."""
         return self.name.lower()
+
+
+class FindingKind(NamedTuple):
+    """One id of a catalogue: how bad it is, what it means, and what the operator can do."""
+
+    severity: Severity
+    meaning: str
+    repair: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class Finding:
     detail: str
     repair: str = ""
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
             "id": self.id,

@@ -15,6 +15,8 @@ from regstore.digest import Digest, pack_digest, split_digest
 V2 = "docker/registry/v2/"
 BLOBS = f"{V2}blobs/"
 REPOSITORIES = f"{V2}repositories/"
+HOME = "regstore/"
+"""Where regstore keeps its lock, journals and quarantines, beside `docker/`."""
 SCHEDULER_STATE = "scheduler-state.json"
 """Written beside `docker/` by a pull-through cache (registry/proxy/scheduler)."""
 LOCKFILES = "docker/registry/lockfiles/"

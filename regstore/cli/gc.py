@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regstore.findings import Finding
-    from regstore.gc.lock import Holder
+    from regstore.lock import Holder
 
     F = TypeVar("F", bound=Callable[..., Any])
 

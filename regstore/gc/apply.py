@@ -18,11 +18,11 @@ from regstore.gc.actions import Action, Kind, Plan, Verb
 from regstore.gc.catalogue import finding
 from regstore.gc.guards import check_harbor, check_markers
 from regstore.gc.journal import Journal, Ledger, entry_of
-from regstore.gc.lock import clock_resolution, hold_lock
 from regstore.gc.plan import Planner
 from regstore.gc.purge import purge_runs
 from regstore.gc.quarantine import Remover, put_back
 from regstore.gc.replicas import Replicas
+from regstore.lock import clock_resolution, hold_lock
 from regstore.state import open_state
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.base import HasLocalPath
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from regstore.findings import Finding
-    from regstore.gc.lock import Holder
     from regstore.gc.options import Options
+    from regstore.lock import Holder
     from regstore.registry import Registry
     from regstore.state import State
     from regstore.work import Progress

@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from regstore.findings import Finding, Severity
-
-
-class FindingKind(NamedTuple):
-    """One id of the catalogue."""
-
-    severity: Severity
-    meaning: str
-    repair: str
-
+from regstore.findings import Finding, FindingKind, Severity
 
 _FROZEN = "nothing is removed from this repository until it is repaired: run regstore fsck, or push the image again"
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from regstore.digest import Digest, format_digest, parse_digest
 from regstore.errors import StorageFailedError
 from regstore.gc.actions import Action, Kind, Verb
+from regstore.layout import HOME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from regstore_drivers.base import Driver, ReadDriver
 
-HOME = "regstore/"
 RUNS = f"{HOME}runs/"
 CONDEMNED = f"{HOME}condemned.jsonl"
 """What purged runs condemned and no run has collected yet, in ledger lines."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from regstore import layout
-from regstore.digest import Digest, split_digest
 from regstore.errors import RegstoreError
 from regstore.gc.actions import Action, Kind, Verb
 from regstore.gc.journal import Entry, Ledger, entry_of
+from regstore.hashing import is_whole
 from regstore.registry.scan import expected_link
 from regstore.work import map_bounded
 from regstore_drivers.base import HasDirectories, HasMultipart, MultipartUpload
@@ -18,11 +17,10 @@ from regstore_drivers.errors import AlreadyExists, DriverError, NotFound, Permis
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regstore.digest import Digest
     from regstore.gc.replicas import Replicas
     from regstore.work import Cancel
     from regstore_drivers.base import Driver
-
-_PIECE_BYTES = 1024 * 1024
 
 
 class Outcome(NamedTuple):
@@ -190,7 +188,7 @@ def put_back(driver: Driver, source: str, key: str, digest: Digest | None, kind:
     except NotFound:
         return _write_link_anew(driver, key, digest, kind)
     except AlreadyExists:
-        if kind is not Kind.BLOB or digest is None or hash_blob(driver, key, digest):
+        if kind is not Kind.BLOB or digest is None or is_whole(driver, key, digest):
             return False
         driver.move(key, f"{source}.replaced")
         driver.move(source, key)
@@ -207,13 +205,3 @@ def _write_link_anew(driver: Driver, key: str, digest: Digest | None, kind: Kind
     except AlreadyExists:
         return False
     return True
-
-
-def hash_blob(driver: Driver, key: str, digest: Digest) -> bool:
-    """Tell whether the object hashes to the digest, reading it all."""
-    algorithm, digits = split_digest(digest)
-    hasher = hashlib.new(algorithm)
-    with driver.open(key) as stream:
-        while piece := stream.read(_PIECE_BYTES):
-            hasher.update(piece)
-    return hasher.hexdigest() == digits

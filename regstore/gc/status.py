@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from regstore.gc.actions import Kind, Verb
 from regstore.gc.journal import Journal
-from regstore.gc.lock import Holder, current_holder
+from regstore.lock import Holder, current_holder
 
 if TYPE_CHECKING:
     from regstore.digest import Digest

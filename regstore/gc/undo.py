@@ -11,15 +11,15 @@ from regstore.gc.actions import Kind, Verb
 from regstore.gc.catalogue import finding
 from regstore.gc.guards import check_markers
 from regstore.gc.journal import Journal, Run
-from regstore.gc.lock import hold_lock
 from regstore.gc.quarantine import put_back
+from regstore.lock import hold_lock
 from regstore.state import open_state
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.errors import PermissionDenied
 
 if TYPE_CHECKING:
     from regstore.findings import Finding
-    from regstore.gc.lock import Holder
+    from regstore.lock import Holder
     from regstore.registry import Registry
     from regstore.state import State
     from regstore.work import Progress

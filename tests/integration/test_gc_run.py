@@ -942,7 +942,7 @@ def test_pull_through_cache_is_collected(volume: Volume, tmp_path: Path) -> None
 
 HOLD_LOCK = """\
 import os, sys
-from regstore.gc.lock import hold_lock
+from regstore.lock import hold_lock
 from regstore.registry import open_registry
 
 with hold_lock(open_registry(sys.argv[1]).driver, "gc run"):

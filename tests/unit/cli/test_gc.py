@@ -15,7 +15,7 @@ import pytest
 from regstore.cli import gc as module
 from regstore.cli.main import Session, cli
 from regstore.errors import RefusedError, UsageError
-from regstore.gc.lock import Holder, hold_lock
+from regstore.lock import Holder, hold_lock
 from regstore_drivers.filesystem import FilesystemDriver
 from support.volume import VolumeWriter, blob_key, tag_link_key
 

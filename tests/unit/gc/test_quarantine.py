@@ -8,8 +8,8 @@ import pytest
 
 from regstore.digest import parse_digest
 from regstore.gc import Kind
-from regstore.gc.quarantine import hash_blob, prune, put_back, remove_empty_tree
-from regstore_drivers.errors import DriverError, PermissionDenied
+from regstore.gc.quarantine import prune, put_back, remove_empty_tree
+from regstore_drivers.errors import PermissionDenied
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.wrappers import Faulty
@@ -175,18 +175,3 @@ def test_a_place_that_may_not_be_written_is_an_error() -> None:
 
     with pytest.raises(PermissionDenied):
         put_back(faulty, "quarantined", "place", DIGEST, Kind.BLOB)
-
-
-@pytest.mark.parametrize("text", [TEXT, LONG])
-def test_blobs_are_hashed_whole(text: str) -> None:
-    driver = store(MemoryDriver(), right=DATA, wrong=b"dat", empty=b"")
-    digest = parse_digest(text)
-
-    assert hash_blob(driver, "right", digest)
-    assert not hash_blob(driver, "wrong", digest)
-    assert not hash_blob(driver, "empty", digest)
-    with pytest.raises(DriverError):
-        hash_blob(driver, "absent", digest)
-    large = bytes(3 << 20)
-    driver.write("large", large, len(large))
-    assert hash_blob(driver, "large", parse_digest(images.digest_of(large)))

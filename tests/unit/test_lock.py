@@ -17,7 +17,7 @@ import pytest
 
 from regstore import gc
 from regstore.errors import LockedError
-from regstore.gc.lock import LOCK, Holder, clock_resolution, current_holder, hold_lock
+from regstore.lock import LOCK, Holder, clock_resolution, current_holder, hold_lock
 from regstore.registry import Registry
 from regstore_drivers.base import Driver
 from regstore_drivers.errors import Unavailable

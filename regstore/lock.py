@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from regstore.errors import LockedError
-from regstore.gc.journal import HOME
+from regstore.layout import HOME
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.errors import AlreadyExists, NotFound
 
