@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from regstore.inventory.mark import Marks, mark_repository
 from regstore.inventory.memory import recall_marks, to_remember
+from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Set
@@ -35,6 +36,8 @@ class Survey:
         manifests: their records.
         cancel: asked between repositories, and waited with.
         doubted: repository to layer links that are looked for whatever is remembered: a former run removed them.
+        on_error: told of a repository that cannot be read and of the reason, and the survey goes on; by default it
+            ends.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Survey:
         manifests: ManifestReader,
         cancel: Cancel,
         doubted: Mapping[str, Set[Digest]],
+        on_error: Callable[[str, DriverError], None] | None = None,
     ) -> None:
         self._volume = volume
         self._state = state
@@ -52,6 +56,7 @@ class Survey:
         self._manifests = manifests
         self._cancel = cancel
         self._doubted = doubted
+        self._on_error = on_error
 
     def iter_repositories(self, progress: Progress) -> Iterator[tuple[Repository, Marks]]:
         """Yield every repository once with its marks.
@@ -65,11 +70,11 @@ class Survey:
         while names:
             for name in names:
                 self._cancel.check()
-                repository, marks = self.examine(name)
-                if marks.troubles or marks.restores:
+                examined = self._try_to_examine(name)
+                if examined and (examined[1].troubles or examined[1].restores):
                     damaged.append(name)
-                else:
-                    yield repository, marks
+                elif examined:
+                    yield examined
                 progress.advance()
             seen.update(names)
             names = [name for name in self._volume.list_repositories() if name not in seen]
@@ -82,14 +87,24 @@ class Survey:
             self._cancel.wait(pause)
             still = []
             for name in damaged:
-                repository, marks = self.examine(name)
-                if marks.troubles or marks.restores:
+                examined = self._try_to_examine(name)
+                if examined and (examined[1].troubles or examined[1].restores):
                     still.append(name)
-                else:
-                    yield repository, marks
+                elif examined:
+                    yield examined
             damaged = still
         for name in damaged:
-            yield self.examine(name)
+            if examined := self._try_to_examine(name):
+                yield examined
+
+    def _try_to_examine(self, name: str) -> tuple[Repository, Marks] | None:
+        try:
+            return self.examine(name)
+        except DriverError as error:
+            if self._on_error is None:
+                raise
+            self._on_error(name, error)
+            return None
 
     def examine(self, name: str) -> tuple[Repository, Marks]:
         """Scan and mark one repository as it is now."""

@@ -18,6 +18,7 @@ from regstore.registry.scan import (
     Repository,
     Upload,
     expected_link,
+    take_index_link,
     take_other_content,
     take_tag_link,
     upload_start,
@@ -43,11 +44,13 @@ class ListingVolume:
     Args:
         driver: keys are relative to the registry's rootdirectory.
         jobs: how many requests run at once.
+        is_thorough: the links of tag indexes are checked too.
     """
 
-    def __init__(self, driver: ReadDriver, jobs: int = 1) -> None:
+    def __init__(self, driver: ReadDriver, jobs: int = 1, *, is_thorough: bool = False) -> None:
         self._driver = driver
         self.jobs = jobs
+        self._is_thorough = is_thorough
         self._info: dict[Digest, tuple[int, float]] = {}
         self._pending: dict[str, list[Entry]] = {}
         self._scanned: set[str] = set()
@@ -108,7 +111,9 @@ class ListingVolume:
         if entries is None:
             entries = list(self._driver.list(f"{layout.REPOSITORIES}{name}/_"))
         self._link_times = {}
-        reader = _RepositoryReader(self._driver, self.jobs, name, known, self._link_times)
+        reader = _RepositoryReader(
+            self._driver, self.jobs, name, known, self._link_times, is_thorough=self._is_thorough
+        )
         self._signatures = reader.signatures
         return reader.read(entries)
 
@@ -182,7 +187,16 @@ class ListingVolume:
 class _RepositoryReader:
     """Reads one repository from its listed entries."""
 
-    def __init__(self, driver: ReadDriver, jobs: int, name: str, known: Known, link_times: dict[str, float]) -> None:
+    def __init__(
+        self,
+        driver: ReadDriver,
+        jobs: int,
+        name: str,
+        known: Known,
+        link_times: dict[str, float],
+        *,
+        is_thorough: bool,
+    ) -> None:
         self._driver = driver
         self._jobs = jobs
         self._known = known
@@ -191,6 +205,8 @@ class _RepositoryReader:
         self.signatures: dict[Digest, list[Digest]] = {}
         self._doubtful: list[layout.LayerLink | layout.RevisionLink] = []
         self._tag_entries: dict[str, Entry] = {}
+        self._is_thorough = is_thorough
+        self._doubtful_entries: list[layout.TagIndexLink] = []
 
     def read(self, entries: list[Entry]) -> Repository:
         repository = self._repository
@@ -211,6 +227,8 @@ class _RepositoryReader:
                     self._tag_entries[tag] = entry
                 case layout.TagIndexLink(tag=tag, digest=digest):
                     histories.setdefault(tag, []).append(digest)
+                    if self._is_thorough and entry.etag != _md5(digest):
+                        self._doubtful_entries.append(layout.TagIndexLink(self._repository.name, tag, digest))
                 case layout.UploadFile(upload=upload):
                     uploads.setdefault(upload, []).append(entry)
                 case layout.Leftover():
@@ -218,6 +236,7 @@ class _RepositoryReader:
                 case _:
                     repository.strays.append(entry.key)
         self._read_doubtful()
+        self._read_doubtful_entries()
         self._take_uploads(uploads)
         self._take_tags(histories)
         return repository
@@ -240,6 +259,12 @@ class _RepositoryReader:
                 take_other_content(self._repository, link.digest, content, link.key, is_layer=is_layer)
             elif len(link.digest) == 32:
                 (self._repository.sound_layers if is_layer else self._repository.sound_revisions).add(link.digest)
+
+    def _read_doubtful_entries(self) -> None:
+        contents = map_bounded(lambda link: self._read(link.key), self._doubtful_entries, self._jobs)
+        for link, content in zip(self._doubtful_entries, contents, strict=True):
+            if content is not None:
+                take_index_link(self._repository, link.digest, content, link.key)
 
     def _take_uploads(self, uploads: dict[str, list[Entry]]) -> None:
         for upload, entries in uploads.items():
@@ -269,7 +294,7 @@ class _RepositoryReader:
             if tag not in self._tag_entries:
                 key = layout.TagLink(repository.name, tag).key
                 repository.damage.append(Damage("tag-link-missing", key, "the tag has an index and no current link"))
-            if tag not in repository.tags or len(history) > 1:
+            if self._is_thorough or tag not in repository.tags or len(history) > 1:
                 repository.tag_indexes[tag] = history
 
     def _read(self, key: str) -> bytes | None:

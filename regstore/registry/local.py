@@ -21,6 +21,7 @@ from regstore.registry.scan import (
     Repository,
     Upload,
     parse_link,
+    take_index_link,
     take_other_content,
     take_tag_link,
     upload_start,
@@ -44,12 +45,18 @@ class LocalVolume:
 
     Args:
         root: the registry's rootdirectory.
+        is_thorough: every link is read, those of tag indexes too.
+        on_error: told of a directory that cannot be listed, which is then taken as empty; by default it raises.
     """
 
     jobs = 1
 
-    def __init__(self, root: str) -> None:
+    def __init__(
+        self, root: str, *, is_thorough: bool = False, on_error: Callable[[DriverError], None] | None = None
+    ) -> None:
         self._root = os.path.abspath(root)
+        self._is_thorough = is_thorough
+        self._on_error = on_error
         self._identity = self._identify()
         self._opened_at = time.time()
         self.newest_seen = 0.0
@@ -82,17 +89,32 @@ class LocalVolume:
                     blobs.strays.append(f"{layout.BLOBS}{algorithm}")
                     continue
                 for shard in _names(f"{top}{algorithm}"):
-                    prefix = f"{layout.BLOBS}{algorithm}/{shard}"
-                    names = _names(f"{self._root}/{prefix}")
-                    packed = _pack_names(names) if algorithm == "sha256" else None
-                    if packed and packed[::32] == packed[:1] * len(names) and packed[:1].hex() == shard:
-                        shards[packed[0]] = packed
-                    else:
-                        self._sort_out(prefix, algorithm, shard, names, blobs)
-                    self._see(os.stat(f"{self._root}/{prefix}"), with_atime=True)
-                    tick(len(names))
+                    with self._tolerating(f"{top}{algorithm}/{shard}"):
+                        tick(self._list_shard(algorithm, shard, blobs))
                 self._see(os.stat(f"{top}{algorithm}"), with_atime=True)
         return blobs
+
+    def _list_shard(self, algorithm: str, shard: str, blobs: Blobs) -> int:
+        prefix = f"{layout.BLOBS}{algorithm}/{shard}"
+        names = _names(f"{self._root}/{prefix}")
+        packed = _pack_names(names) if algorithm == "sha256" else None
+        if packed and packed[::32] == packed[:1] * len(names) and packed[:1].hex() == shard:
+            blobs.shards[packed[0]] = packed
+        else:
+            self._sort_out(prefix, algorithm, shard, names, blobs)
+        self._see(os.stat(f"{self._root}/{prefix}"), with_atime=True)
+        return len(names)
+
+    @contextmanager
+    def _tolerating(self, path: str) -> Iterator[None]:
+        """Tell of an error below a path and go on, where that is wanted."""
+        try:
+            with _naming(path):
+                yield
+        except DriverError as error:
+            if self._on_error is None:
+                raise
+            self._on_error(error)
 
     def _sort_out(self, prefix: str, algorithm: str, shard: str, names: list[str], blobs: Blobs) -> None:
         """Take the names of one shard apart one by one: something in it is no blob, or no SHA-256."""
@@ -118,7 +140,10 @@ class LocalVolume:
             while pending:
                 name = pending.pop()
                 is_repository = False
-                for child in _names(f"{top}{name}"):
+                children: list[str] = []
+                with self._tolerating(f"{top}{name}"):
+                    children = _names(f"{top}{name}")
+                for child in children:
                     if child.startswith("_"):
                         is_repository = is_repository or child in ("_layers", "_manifests", "_uploads")
                     else:
@@ -152,7 +177,8 @@ class LocalVolume:
                 repository.sound_layers.update(familiar)
                 for digest in digests.keys() - known if familiar else digests:
                     name = digests[digest]
-                    if algorithm == "sha256" and _size_of(f"{name}/link", directory) == LINK_LENGTH:
+                    is_read = self._is_thorough or algorithm != "sha256"
+                    if not is_read and _size_of(f"{name}/link", directory) == LINK_LENGTH:
                         # A third of the price of reading it. What a link of the right size holds, fsck looks at.
                         repository.layers.add(digest)
                         repository.sound_layers.add(digest)
@@ -237,6 +263,9 @@ class LocalVolume:
                     repository.tag_indexes[tag] = history
                 continue
             repository.tags[tag] = digest
+            if self._is_thorough:
+                repository.tag_indexes[tag] = self._read_index(f"{prefix}/{tag}/index", repository)
+                continue
             remembered = known.get(tag, "")
             if remembered.startswith(digest.hex()) and remembered and not tag.startswith("sha256-"):
                 # The tag did not move since its index was read. On a signature tag's roots may hang: it is read always.
@@ -264,6 +293,16 @@ class LocalVolume:
             raise
         self._see(status)
         return status.st_nlink != 3
+
+    def _read_index(self, prefix: str, repository: Repository) -> list[Digest]:
+        """Return the digests of a tag's index, and note which of its links do not hold them."""
+        history = self._read_digests(prefix)
+        for digest in history:
+            key = f"{prefix}/{layout.digest_path(digest)}/link"
+            content = _read_link(f"{self._root}/{key}", None)
+            if content is not None:
+                take_index_link(repository, digest, content, key)
+        return history
 
     def _read_digests(self, prefix: str) -> list[Digest]:
         """Return the digests of the links below a tag's index, or a revision's signatures."""

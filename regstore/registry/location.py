@@ -17,6 +17,8 @@ from regstore_drivers.errors import DriverError, NotFound
 from regstore_drivers.url import open_driver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from regstore.registry.scan import Volume
 
 _V2_PATH = layout.V2.rstrip("/")
@@ -39,11 +41,19 @@ class Registry:
         """The root as a URL without credentials."""
         return self.driver.location
 
-    def open_volume(self, jobs: int = 1) -> Volume:
-        """Return the volume for one pass, read with `jobs` requests at once where that helps."""
+    def open_volume(
+        self, jobs: int = 1, *, is_thorough: bool = False, on_error: Callable[[DriverError], None] | None = None
+    ) -> Volume:
+        """Return the volume for one pass, read with `jobs` requests at once where that helps.
+
+        Args:
+            jobs: requests at once on an object store.
+            is_thorough: whether every link is looked into, not only those that decide what is live.
+            on_error: told of a directory that cannot be listed; without it, and on an object store, that raises.
+        """
         if isinstance(self.driver, HasLocalPath):
-            return LocalVolume(self.driver.local_path(""))
-        return ListingVolume(self.driver, jobs)
+            return LocalVolume(self.driver.local_path(""), is_thorough=is_thorough, on_error=on_error)
+        return ListingVolume(self.driver, jobs, is_thorough=is_thorough)
 
     def has(self, key: str) -> bool:
         """Tell whether there is such an object."""

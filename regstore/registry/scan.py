@@ -50,7 +50,8 @@ class Repository:
         aliases: path digest to canonical digest, for layer links whose content names another digest.
         revisions: digests of its manifests.
         tags: tag to the digest it means.
-        tag_indexes: tag to the digests that its index names; only where there is more than one or the tag is damaged.
+        tag_indexes: tag to the digests that its index names; only where there is more than one, the tag is damaged, or
+            the pass is thorough.
         uploads, leftovers, strays: open uploads, temporary files (key, bytes, newest time), keys that fit no pattern.
         damage: links that cannot be believed.
         sound_layers, sound_revisions: SHA-256 links that hold what their path says, or did when they were read.
@@ -197,6 +198,21 @@ def take_other_content(repository: Repository, digest: Digest, content: bytes, k
     if is_layer:
         repository.aliases[digest] = named
     if not is_layer or len(digest) == len(named):
+        repository.damage.append(
+            Damage("link-mismatch", key, f"names {format_digest(named)}, another digest than its path")
+        )
+
+
+def take_index_link(repository: Repository, digest: Digest, content: bytes, key: str) -> None:
+    """Note the damage of a link of a tag's index that does not hold the digest of its path."""
+    if content == expected_link(digest):
+        return
+    named = parse_link(content)
+    if named is None:
+        repository.damage.append(
+            Damage("link-malformed", key, f"holds {describe_content(content)} instead of a digest")
+        )
+    else:
         repository.damage.append(
             Damage("link-mismatch", key, f"names {format_digest(named)}, another digest than its path")
         )

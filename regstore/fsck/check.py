@@ -1,0 +1,145 @@
+"""One check of a volume: structure, and on request data and layers. Nothing is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from regstore import layout
+from regstore.fsck.catalogue import CheckFinding, finding
+from regstore.fsck.images import name_images
+from regstore.fsck.structure import Counts, StructureCheck, TolerantReader, iter_signs
+from regstore.inventory.mark import Policy
+from regstore.inventory.survey import Survey
+from regstore.state import NOTHING_KNOWN, State
+from regstore.work import Cancel, NoProgress
+from regstore_drivers.base import HasLocalPath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from regstore.digest import Digest
+    from regstore.fsck.options import Options
+    from regstore.inventory.mark import Marks
+    from regstore.record import Record
+    from regstore.registry import Registry
+    from regstore.registry.scan import Blobs, Repository
+    from regstore.state import Known
+    from regstore.work import Progress
+    from regstore_drivers.errors import DriverError
+
+_STORE_JOBS = 16
+
+
+class NoMemory(State):
+    """Remembers nothing: a check believes only what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def known_repository(self, name: str) -> Known:
+        """Know nothing."""
+        return NOTHING_KNOWN
+
+    def remember_repository(self, name: str, known: Known) -> None:
+        """Forget it."""
+
+    def remember_manifests(self, repository: str, known: Mapping[Digest, Record]) -> None:
+        """Forget them."""
+
+
+@dataclass(slots=True)
+class CheckResult:
+    """What a check found.
+
+    Attributes:
+        location: the registry, without credentials.
+        findings: what is not as it should be, the worst first.
+        counts: what was looked at.
+        damaged: repositories with troubles, as they were seen: what a repair is planned from.
+        blobs: what was listed.
+        signs: digests that are not simply good; see `iter_signs`.
+    """
+
+    location: str
+    findings: list[CheckFinding]
+    counts: Counts
+    damaged: dict[str, tuple[Repository, Marks]]
+    blobs: Blobs
+    signs: dict[Digest, str] = field(default_factory=dict)
+
+    def iter_signs(self) -> Iterator[tuple[str, Digest]]:
+        """Yield sign and digest of every blob: `=` good, `!` corrupt, `-` missing, `*` another size, `+` unneeded."""
+        return iter_signs(self.blobs, self.signs)
+
+
+def check_registry(
+    registry: Registry, options: Options, *, progress: Progress | None = None, cancel: Cancel | None = None
+) -> CheckResult:
+    """Check a volume: `fsck`. Changes nothing, takes no lock.
+
+    A file or directory that cannot be read is a finding; so is everything else that is wrong. On an object store a
+    listing that fails is an error, since nobody can say what it left out.
+
+    Raises:
+        DriverError, StorageFailedError: the volume as a whole cannot be read.
+        InterruptedRunError: somebody asked to stop.
+    """
+    return _Check(registry, options, progress or NoProgress(), cancel or Cancel()).run()
+
+
+class _Check:
+    def __init__(self, registry: Registry, options: Options, progress: Progress, cancel: Cancel) -> None:
+        self._registry = registry
+        self._options = options
+        self._progress = progress
+        self._cancel = cancel
+        self._errors: dict[str, CheckFinding] = {}
+        is_local = isinstance(registry.driver, HasLocalPath)
+        self._jobs = options.jobs or (1 if is_local else _STORE_JOBS)
+        self._volume = registry.open_volume(self._jobs, is_thorough=True, on_error=self._note_error)
+        self._state = NoMemory()
+        self._manifests = TolerantReader(self._volume, self._state)
+        self._is_cache = registry.has(layout.SCHEDULER_STATE)
+
+    def run(self) -> CheckResult:
+        try:
+            return self._run()
+        finally:
+            self._state.close()
+
+    def _run(self) -> CheckResult:
+        self._progress.start("listing blobs")
+        blobs = self._volume.list_blobs(self._progress.advance)
+        self._progress.finish()
+        structure = StructureCheck(
+            self._volume,
+            blobs,
+            self._manifests,
+            is_cache=self._is_cache,
+            upload_age=self._options.upload_age,
+        )
+        survey = Survey(
+            self._volume, self._state, self._policy_of, self._manifests, self._cancel, {}, self._note_repository
+        )
+        for repository, marks in survey.iter_repositories(self._progress):
+            structure.take(repository, marks)
+        structure.check_blobs(self._progress, self._cancel)
+        self._volume.check_unchanged()
+        findings = [*self._errors.values(), *structure.findings]
+        findings = name_images(findings, self._volume, self._manifests, self._progress, self._cancel)
+        findings.sort(key=lambda found: (-found.severity, found.id, found.subject))
+        return CheckResult(
+            self._registry.location, findings, structure.counts, structure.damaged, blobs, structure.signs
+        )
+
+    def _policy_of(self, _: Repository) -> Policy:
+        return Policy(sparse_is_normal=self._is_cache)
+
+    def _note_error(self, error: DriverError) -> None:
+        self._errors[error.key] = finding("storage-error", error.key, str(error))
+
+    def _note_repository(self, name: str, error: DriverError) -> None:
+        key = error.key or f"{layout.REPOSITORIES}{name}"
+        detail = f"the repository {name} cannot be checked: {error}"
+        self._errors[key] = finding("storage-error", key, detail)

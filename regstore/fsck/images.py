@@ -1,0 +1,119 @@
+"""Which images damage hurts: every `repository:tag` that reaches a bad digest, through indexes too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from regstore import layout
+from regstore.digest import Digest, parse_digest
+from regstore.inventory.manifests import Trouble
+from regstore.state import NOTHING_KNOWN
+from regstore_drivers.errors import DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from regstore.fsck.catalogue import CheckFinding
+    from regstore.inventory.manifests import ManifestReader
+    from regstore.registry.scan import Repository, Volume
+    from regstore.work import Cancel, Progress
+
+_EVERYWHERE = ""
+
+
+class Place(NamedTuple):
+    """What a finding is about: a digest in one repository, or (with an empty name) in all; or one tag."""
+
+    repository: str
+    digest: Digest | None
+    tag: str = ""
+
+
+def name_images(
+    findings: list[CheckFinding], volume: Volume, manifests: ManifestReader, progress: Progress, cancel: Cancel
+) -> list[CheckFinding]:
+    """Return the findings, each with the images that it hurts.
+
+    The repositories are read once more: damage is rare, and remembering all references for its sake would cost more.
+    """
+    places = [_place_of(finding) if _hurts(finding) else None for finding in findings]
+    hurt = _find_images({place for place in places if place}, volume, manifests, progress, cancel)
+    return [
+        replace(finding, images=tuple(sorted(hurt.get(place, ())))) if place else finding
+        for finding, place in zip(findings, places, strict=True)
+    ]
+
+
+def _hurts(finding: CheckFinding) -> bool:
+    return finding.id.startswith(("blob-", "manifest-", "link-", "revision-", "tag-link", "layer-", "child-")) and (
+        finding.id not in ("blob-unreferenced", "manifest-untagged", "link-dangling")
+    )
+
+
+def _place_of(finding: CheckFinding) -> Place | None:
+    """Tell what a finding is about from its subject: a key, a digest, `repository@digest` or `repository:tag`."""
+    subject = finding.subject
+    if subject.startswith(layout.V2):
+        spec = layout.parse_key(subject)
+        if isinstance(spec, layout.LayerLink | layout.RevisionLink):
+            return Place(spec.repository, spec.digest)
+        return Place(spec.repository, None, spec.tag) if isinstance(spec, layout.TagLink) else None
+    repository, separator, text = subject.partition("@")
+    if separator:
+        return Place(repository, parse_digest(text))
+    repository, _, tag = subject.rpartition(":")
+    if finding.id == "revision-missing":
+        return Place(repository, None, tag)
+    return Place(_EVERYWHERE, parse_digest(subject))
+
+
+def _find_images(
+    places: set[Place], volume: Volume, manifests: ManifestReader, progress: Progress, cancel: Cancel
+) -> dict[Place, set[str]]:
+    hurt = {place: {f"{place.repository}:{place.tag}"} for place in places if place.tag}
+    everywhere = {place.digest for place in places if place.repository == _EVERYWHERE and place.digest}
+    local: dict[str, set[Digest]] = {}
+    for place in places:
+        if place.repository and place.digest:
+            local.setdefault(place.repository, set()).add(place.digest)
+    names: Iterable[str] = volume.list_repositories() if everywhere else sorted(local)
+    names = list(names)
+    progress.start("images that are hurt", len(names))
+    for name in names:
+        cancel.check()
+        progress.advance()
+        try:
+            repository = volume.scan_repository(name, NOTHING_KNOWN)
+            manifests.load(name, repository.revisions.union(repository.tags.values()))
+            bad = everywhere | local.get(name, set())
+            for tag, digests in _hurt_tags(repository, manifests, bad).items():
+                for digest in digests:
+                    for place in (Place(name, digest), Place(_EVERYWHERE, digest)):
+                        if place in places:
+                            hurt.setdefault(place, set()).add(f"{name}:{tag}")
+        except DriverError:
+            continue  # the survey told of it
+    progress.finish()
+    return hurt
+
+
+def _hurt_tags(repository: Repository, manifests: ManifestReader, bad: set[Digest]) -> Mapping[str, frozenset[Digest]]:
+    """Return tag to the bad digests that it reaches, for each tag that reaches one."""
+    memo: dict[Digest, frozenset[Digest]] = {}
+
+    def reach(digest: Digest) -> frozenset[Digest]:
+        if digest in memo:
+            return memo[digest]
+        memo[digest] = frozenset()  # no manifest reaches itself, unless somebody forged a hash
+        found = {digest} & bad
+        record = manifests.get(digest)
+        if not isinstance(record, Trouble):
+            for referenced, _, _ in record.iter_references():
+                found |= {referenced, repository.aliases.get(referenced, referenced)} & bad
+                if referenced in repository.revisions:
+                    found |= reach(referenced)
+        memo[digest] = frozenset(found)
+        return memo[digest]
+
+    return {tag: digests for tag, digest in repository.tags.items() if (digests := reach(digest))}
