@@ -1,28 +1,23 @@
 """What collections did, kept beside the registry's tree: runs, their ledgers, and the quarantine.
 
-Everything lies below `regstore/` in the registry's root. What purged runs condemned is in one file; a run has
-`run.json` (when, with which options), ledger segments (JSON Lines, each durable before the first of its steps is
-taken), the quarantine with the original keys below it, and `finished.json`, `undone.json` or `purged.json` as they
-come. A ledger line is an intent: what it names may still be in its place.
+Everything lies below `regstore/` in the registry's root: runs as `regstore.ledger` describes them, and one file with
+what purged runs condemned.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import secrets
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from regstore import ledger
 from regstore.digest import Digest, format_digest, parse_digest
-from regstore.errors import StorageFailedError
 from regstore.gc.actions import Action, Kind, Verb
 from regstore.layout import HOME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from regstore.ledger import Run
     from regstore_drivers.base import Driver, ReadDriver
 
 RUNS = f"{HOME}runs/"
@@ -78,29 +73,6 @@ class Entry(NamedTuple):
         )
 
 
-@dataclass(slots=True)
-class Run:
-    """One run as its files show it. `finished`: what `finished.json` holds, or None when the run was killed."""
-
-    id: str
-    started_at: float
-    options: dict[str, Any]
-    finished: dict[str, Any] | None = None
-    is_undone: bool = False
-    is_purged: bool = False
-    segments: list[str] = field(default_factory=list)
-
-    @property
-    def prefix(self) -> str:
-        """Where its files lie."""
-        return f"{RUNS}{self.id}/"
-
-    @property
-    def quarantine(self) -> str:
-        """Where what it removed lies, under the original keys."""
-        return f"{RUNS}{self.id}/quarantine/"
-
-
 class Journal:
     """The runs of one registry, read.
 
@@ -114,7 +86,7 @@ class Journal:
 
     def __init__(self, driver: ReadDriver) -> None:
         self._driver = driver
-        self.runs = list(_iter_runs(driver))
+        self.runs = list(ledger.iter_runs(driver, RUNS))
         self.condemned: dict[Digest, float] = {}
         self.unlinked_in: dict[Digest, set[str]] = {}
         self.quarantined: dict[str, str] = {}
@@ -186,96 +158,18 @@ class Journal:
             try:
                 yield Entry.from_line(line)
             except (ValueError, KeyError, TypeError) as error:
-                raise _damaged(self._driver, segment, error) from error
+                raise ledger.damaged(self._driver, segment, error) from error
 
 
-def _iter_runs(driver: ReadDriver) -> Iterator[Run]:
-    for name in list(driver.list_dir(RUNS)):
-        if not name.endswith("/"):
-            continue
-        prefix = f"{RUNS}{name}"
-        children = set(driver.list_dir(prefix))
-        if "run.json" not in children:
-            # Written before anything else and deleted after everything but the mark: what a dead purge left.
-            if "purged.json" in children or next(driver.list(prefix), None) is None:
-                yield Run(name.rstrip("/"), 0.0, {}, is_purged=True)
-            continue
-        head = _read_object(driver, f"{prefix}run.json", "started_at")
-        run = Run(name.rstrip("/"), head["started_at"], head.get("options") or {})
-        run.is_undone = "undone.json" in children
-        run.is_purged = "purged.json" in children
-        if "finished.json" in children:
-            run.finished = _read_object(driver, f"{prefix}finished.json", "finished_at")
-        if "ledger/" in children:
-            run.segments = [f"{prefix}ledger/{segment}" for segment in driver.list_dir(f"{prefix}ledger/")]
-        yield run
-
-
-def _read_object(driver: ReadDriver, key: str, time: str) -> dict[str, Any]:
-    """Read a JSON object that holds a time, in seconds since the epoch, under a name."""
-    try:
-        content: dict[str, Any] = json.loads(driver.read(key))
-        content[time] = float(content[time])
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(driver, key, error) from error
-    return content
-
-
-def _damaged(driver: ReadDriver, key: str, error: Exception) -> StorageFailedError:
-    return StorageFailedError(
-        f"the ledger {driver.location.rstrip('/')}/{key} cannot be understood: {error}",
-        hint="nothing was changed; keep the file and its quarantine, and restore it from a backup",
-        code="ledger-damaged",
-    )
-
-
-class Ledger:
-    """The journal of the run under way. Nothing is written before the first entry.
-
-    Args:
-        driver: the registry's driver.
-        started_at: the storage's time.
-        head: what `run.json` holds beside that.
-    """
+class Ledger(ledger.Ledger):
+    """The journal of the collection under way."""
 
     def __init__(self, driver: Driver, started_at: float, head: dict[str, Any]) -> None:
-        stamp = datetime.fromtimestamp(started_at, UTC).strftime("%Y%m%dT%H%M%SZ")
-        same = [re.fullmatch(f"{stamp}-([0-9a-f]{{6}})/", name) for name in driver.list_dir(RUNS)]
-        # Runs of the same second have an order too: the newest is undone first.
-        number = max((int(match[1], 16) + 1 for match in same if match), default=secrets.randbelow(1 << 23))
-        self.run = Run(f"{stamp}-{number:06x}", started_at, head.get("options", {}))
-        self._driver = driver
-        self._head = {"id": self.run.id, "started_at": started_at, **head}
-        self._segment_count = 0
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether anything was written."""
-        return self._segment_count > 0
-
-    def quarantine_key(self, key: str) -> str:
-        """Return where an object goes."""
-        return f"{self.run.quarantine}{key}"
+        super().__init__(driver, RUNS, started_at, head)
 
     def write(self, entries: Iterable[Entry]) -> None:
         """Make the intent to take some steps durable."""
-        lines = b"\n".join(entry.to_line() for entry in entries)
-        if not lines:
-            return
-        if not self._segment_count:
-            self._write_json("run.json", self._head)
-        self._segment_count += 1
-        data = lines + b"\n"
-        self._driver.write(f"{self.run.prefix}ledger/{self._segment_count:06}.jsonl", data, len(data), if_absent=True)
-
-    def finish(self, outcome: dict[str, Any]) -> None:
-        """Note how the run ended."""
-        if self.is_begun:
-            self._write_json("finished.json", outcome)
-
-    def _write_json(self, name: str, content: dict[str, Any]) -> None:
-        data = json.dumps(content, indent=1).encode() + b"\n"
-        self._driver.write(f"{self.run.prefix}{name}", data, len(data))
+        self.write_lines(entry.to_line() for entry in entries)
 
 
 def entry_of(action: Action, key: str, to: str, at: float) -> Entry:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from regstore.gc.actions import Kind, Verb
 from regstore.gc.catalogue import finding
 from regstore.gc.guards import check_markers
-from regstore.gc.journal import Journal, Run
+from regstore.gc.journal import Journal
 from regstore.gc.options import Options
 from regstore.gc.plan import Planner
 from regstore.gc.quarantine import put_back
@@ -20,6 +20,7 @@ from regstore_drivers.base import HasDirectories, HasVersions
 
 if TYPE_CHECKING:
     from regstore.findings import Finding
+    from regstore.ledger import Run
     from regstore.lock import Holder
     from regstore.registry import Registry
     from regstore.state import State

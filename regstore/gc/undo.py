@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,9 @@ from regstore.errors import UsageError
 from regstore.gc.actions import Kind, Verb
 from regstore.gc.catalogue import finding
 from regstore.gc.guards import check_markers
-from regstore.gc.journal import Journal, Run
+from regstore.gc.journal import Journal
 from regstore.gc.quarantine import put_back
+from regstore.ledger import mark_undone
 from regstore.lock import hold_lock
 from regstore.state import open_state
 from regstore.work import Cancel, NoProgress
@@ -19,6 +19,7 @@ from regstore_drivers.errors import PermissionDenied
 
 if TYPE_CHECKING:
     from regstore.findings import Finding
+    from regstore.ledger import Run
     from regstore.lock import Holder
     from regstore.registry import Registry
     from regstore.state import State
@@ -111,8 +112,7 @@ def undo(
         progress.finish()
         _forget(registry, state, {entry.repository for entry in moved if entry.repository})
         if not result.findings:
-            data = json.dumps({"id": run.id}).encode()
-            registry.driver.write(f"{run.prefix}undone.json", data, len(data))
+            mark_undone(registry.driver, run)
     return result
 
 
