@@ -374,7 +374,7 @@ class RegistryClient:
         try:
             content = json.loads(data)
             token = content.get("token") or content.get("access_token")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             token = None
         if not isinstance(token, str) or not _VISIBLE.fullmatch(token):
             raise self._no_token(f"wants a token, and {body.origin} answers with something else")

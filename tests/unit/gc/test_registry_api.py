@@ -215,6 +215,13 @@ def test_a_closed_port_is_quiet() -> None:
     RegistryApi(f"http://127.0.0.1:{closed_port()}").prove_quiet("app")
 
 
+def test_a_dead_token_server_proves_nothing(fake: FakeRegistry, api: RegistryApi) -> None:
+    fake.answer("PUT", "/v2/", 401, WWW_Authenticate=f'Bearer realm="http://127.0.0.1:{closed_port()}/token"')
+
+    with pytest.raises(RefusedError, match="cannot tell"):
+        api.prove_quiet("app")
+
+
 def test_a_registry_that_refuses_writes_is_quiet(fake: FakeRegistry, api: RegistryApi) -> None:
     fake.answer("PUT", "/v2/", 405)
     fake.answer("POST", "/v2/", 405)

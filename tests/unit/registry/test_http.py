@@ -395,10 +395,11 @@ def test_a_refused_token_is_asked_for_once(fake: FakeRegistry, elsewhere: FakeRe
         (200, b"[]", "something else", False),
         (200, b'{"token": 7}', "something else", False),
         (200, b'{"token": ""}', "something else", False),
+        (200, b"[" * 99_999, "something else", False),
         (200, b'{"token": "a\\r\\nX-Injected: 1"}', "something else", False),
         (200, b'{"token": "' + b"x" * 3_000_000 + b'"}', "something else", False),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_no_token_is_an_error(
     fake: FakeRegistry,
