@@ -81,7 +81,6 @@ class Body(PieceStream):
         self._end = end
         self._left = response.length
         self._count = 0
-        self._is_broken = False
         length = response.headers.get("Content-Length", "")
         self.size = int(length) if length.isascii() and length.isdigit() else None
         self.origin = origin
@@ -117,13 +116,12 @@ class Body(PieceStream):
     def close(self) -> None:
         """Give the connection back, or drop it when there is more to come."""
         if not self.closed:
-            is_reusable = self._response.isclosed() and not self._response.will_close and not self._is_broken
+            is_reusable = self._response.isclosed() and not self._response.will_close
             self._response.close()
             self._end(is_reusable)
         super().close()
 
     def _broken(self, why: str, *, retryable: bool = True) -> RegistryFailedError:
-        self._is_broken = True
         total = "" if self.size is None else f" of {self.size}"
         return RegistryFailedError(
             f"{self.origin} stopped after {self._count}{total} bytes: {why}",
