@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Severity(IntEnum):
@@ -58,6 +61,6 @@ class Finding:
         }
 
 
-def is_clean(findings: list[Finding], threshold: Severity = Severity.WARNING) -> bool:
+def is_clean(findings: Sequence[Finding], threshold: Severity = Severity.WARNING) -> bool:
     """Tell whether no finding is of the threshold's severity or worse."""
     return all(finding.severity < threshold for finding in findings)

@@ -201,6 +201,9 @@ class Stray:
     key: str
 
 
+Link = LayerLink | RevisionLink | TagLink | TagIndexLink
+"""A link that a registry of the 2.x and 3.x lines writes."""
+
 Spec = (
     BlobData
     | LayerLink

@@ -16,11 +16,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from regstore.errors import StorageFailedError
+from regstore.layout import HOME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from regstore_drivers.base import Driver, ReadDriver
+
+RUNS = f"{HOME}runs/"
+"""Where the runs of collections lie."""
+REPAIRS = f"{HOME}repairs/"
+"""Where repairs lie."""
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"__init__"},
     {"gc", "fsck", "report", "backup", "migrate", "luks"},
-    {"registry", "inventory", "transfer", "work", "state", "lock", "ledger", "hashing"},
+    {"registry", "inventory", "transfer", "work", "state", "lock", "ledger", "hashing", "outfile"},
     {"layout", "manifest", "record", "findings", "digest", "errors", "_version"},
 ]
 

@@ -23,7 +23,10 @@ from regstore_drivers.errors import DriverError, PermissionDenied, Unreachable
 if TYPE_CHECKING:
     from types import FrameType
 
-_COMMANDS = {"gc": ("regstore.cli.gc", "Collect garbage, never a live image.")}
+_COMMANDS = {
+    "fsck": ("regstore.cli.fsck", "Say whether every image is whole, and repair."),
+    "gc": ("regstore.cli.gc", "Collect garbage, never a live image."),
+}
 
 EXIT_STATUS = """\b
 EXIT STATUS

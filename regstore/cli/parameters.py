@@ -40,6 +40,24 @@ def parse_size(text: str) -> int:
     return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
+class Size(click.ParamType[int]):
+    """A number of bytes such as 500MiB; at least 1."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse."""
+        if isinstance(value, int):
+            return value
+        try:
+            size = parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if size < 1:
+            self.fail(f"{value!r} is nothing", param, ctx)
+        return size
+
+
 class DeleteLimit(click.ParamType[tuple[float | None, int | None]]):
     """`50%`, a size, or `none`; as (percent or None, bytes or None)."""
 
@@ -65,4 +83,5 @@ class DeleteLimit(click.ParamType[tuple[float | None, int | None]]):
 
 
 DURATION = Duration()
+SIZE = Size()
 DELETE_LIMIT = DeleteLimit()

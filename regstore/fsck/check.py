@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from regstore import layout
 from regstore.fsck.catalogue import CheckFinding, finding
 from regstore.fsck.images import name_images
-from regstore.fsck.structure import Counts, StructureCheck, TolerantReader, iter_signs
+from regstore.fsck.structure import Counts, NoMemory, StructureCheck, TolerantReader, iter_signs
 from regstore.inventory.mark import Policy
 from regstore.inventory.survey import Survey
-from regstore.state import NOTHING_KNOWN, State
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.base import HasLocalPath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from regstore.digest import Digest
     from regstore.fsck.options import Options
     from regstore.inventory.mark import Marks
-    from regstore.record import Record
     from regstore.registry import Registry
     from regstore.registry.scan import Blobs, Repository
-    from regstore.state import Known
     from regstore.work import Progress
     from regstore_drivers.errors import DriverError
 
 _STORE_JOBS = 16
-
-
-class NoMemory(State):
-    """Remembers nothing: a check believes only what it reads."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-
-    def known_repository(self, name: str) -> Known:
-        """Know nothing."""
-        return NOTHING_KNOWN
-
-    def remember_repository(self, name: str, known: Known) -> None:
-        """Forget it."""
-
-    def remember_manifests(self, repository: str, known: Mapping[Digest, Record]) -> None:
-        """Forget them."""
 
 
 @dataclass(slots=True)
@@ -58,6 +38,8 @@ class CheckResult:
         counts: what was looked at.
         damaged: repositories with troubles, as they were seen: what a repair is planned from.
         blobs: what was listed.
+        newest_seen: the storage's time, seconds since the epoch.
+        leftovers: key, bytes and newest time of temporary files.
         signs: digests that are not simply good; see `iter_signs`.
     """
 
@@ -66,7 +48,13 @@ class CheckResult:
     counts: Counts
     damaged: dict[str, tuple[Repository, Marks]]
     blobs: Blobs
+    newest_seen: float
+    leftovers: list[tuple[str, int, float]]
     signs: dict[Digest, str] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the JSON form of what was looked at."""
+        return asdict(self.counts)
 
     def iter_signs(self) -> Iterator[tuple[str, Digest]]:
         """Yield sign and digest of every blob: `=` good, `!` corrupt, `-` missing, `*` another size, `+` unneeded."""
@@ -130,7 +118,14 @@ class _Check:
         findings = name_images(findings, self._volume, self._manifests, self._progress, self._cancel)
         findings.sort(key=lambda found: (-found.severity, found.id, found.subject))
         return CheckResult(
-            self._registry.location, findings, structure.counts, structure.damaged, blobs, structure.signs
+            self._registry.location,
+            findings,
+            structure.counts,
+            structure.damaged,
+            blobs,
+            self._volume.newest_seen,
+            structure.leftovers + blobs.leftovers,
+            structure.signs,
         )
 
     def _policy_of(self, _: Repository) -> Policy:

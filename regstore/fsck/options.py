@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +34,8 @@ class Options:
     upload_age: float = 7 * 86400.0
     grace: float = 86400.0
     jobs: int = 0
+
+    @property
+    def structure_only(self) -> Options:
+        """The same without reading data and layers."""
+        return replace(self, data=False, layers=False)

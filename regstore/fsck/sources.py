@@ -89,6 +89,13 @@ class Source(Protocol):
             DriverError, StorageFailedError: the source cannot be read.
         """
 
+    def has_manifest(self, digest: Digest, repository: str) -> bool:
+        """Tell whether the repository of that name has the digest as a manifest.
+
+        Raises:
+            DriverError, StorageFailedError: the source cannot be read.
+        """
+
     def close(self) -> None:
         """Free its connections."""
 
@@ -147,6 +154,14 @@ class VolumeSource:
             return None
         return Found(size, partial(self._driver.open, key))
 
+    def has_manifest(self, digest: Digest, repository: str) -> bool:
+        """Look for the revision link. See `Source.has_manifest`."""
+        try:
+            self._driver.stat(layout.RevisionLink(repository, digest).key)
+        except NotFound:
+            return False
+        return True
+
     def close(self) -> None:
         """Close the driver."""
         self._driver.close()
@@ -184,6 +199,17 @@ class RegistrySource:
         if refusal is not None:
             raise refusal
         return None
+
+    def has_manifest(self, digest: Digest, repository: str) -> bool:
+        """Ask for the manifest. See `Source.has_manifest`."""
+        name = self._repository or repository
+        path = f"/v2/{name}/manifests/{format_digest(digest)}"
+        if not layout.is_repository_name(name):
+            return False
+        with self._client.get_stream(path, method="HEAD", headers={"Accept": _ACCEPT}) as answer:
+            if answer.status in (200, 404):
+                return answer.status == 200
+            raise self._client.error_of(answer, f"HEAD {path}")
 
     def close(self) -> None:
         """Close the connections."""

@@ -14,16 +14,35 @@ from regstore.digest import Digest, format_digest, split_digest
 from regstore.fsck.catalogue import finding
 from regstore.inventory.manifests import ManifestReader, Trouble
 from regstore.manifest import Kind
-from regstore.state import MARK
+from regstore.state import MARK, NOTHING_KNOWN, State
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from regstore.fsck.catalogue import CheckFinding
     from regstore.inventory.mark import Marks
+    from regstore.record import Record
     from regstore.registry.scan import BlobInfo, Blobs, Repository, Volume
+    from regstore.state import Known
     from regstore.work import Cancel, Progress
+
+
+class NoMemory(State):
+    """Remembers nothing: a check believes only what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def known_repository(self, name: str) -> Known:
+        """Know nothing."""
+        return NOTHING_KNOWN
+
+    def remember_repository(self, name: str, known: Known) -> None:
+        """Forget it."""
+
+    def remember_manifests(self, repository: str, known: Mapping[Digest, Record]) -> None:
+        """Forget them."""
 
 
 class TolerantReader(ManifestReader):
@@ -55,6 +74,7 @@ class StructureCheck:
         findings: so far.
         counts: what was looked at so far.
         damaged: the repositories with troubles, as they were seen: what a repair is planned from.
+        leftovers: key, bytes and newest time of temporary files in repositories.
         signs: digests with another sign than `=` in a combined listing: `-` missing, `*` another size, `+` that no
             manifest needs it.
 
@@ -72,6 +92,7 @@ class StructureCheck:
         self.findings: list[CheckFinding] = []
         self.counts = Counts()
         self.damaged: dict[str, tuple[Repository, Marks]] = {}
+        self.leftovers: list[tuple[str, int, float]] = []
         self.signs: dict[Digest, str] = {}
         self._volume = volume
         self._blobs = blobs
@@ -100,6 +121,7 @@ class StructureCheck:
         self._take_needs(repository, marks)
         self._check_referrers(repository, marks)
         self._check_indexes(repository)
+        self.leftovers += repository.leftovers
         for upload in repository.uploads:
             self._tallies["upload-open"] += 1
             self._upload_bytes += upload.size
@@ -149,7 +171,9 @@ class StructureCheck:
             history = repository.tag_indexes.get(tag, [])
             if digest not in history:
                 detail = f"lacks {format_digest(digest)}, which the tag means"
-                self.findings.append(finding("tag-index-missing", f"{repository.name}:{tag}", detail))
+                self.findings.append(
+                    finding("tag-index-missing", f"{repository.name}:{tag}", detail, digest=format_digest(digest))
+                )
             old = sum(entry != digest and entry not in repository.revisions for entry in history)
             self._tallies["tag-index-old"] += old
 

@@ -13,6 +13,7 @@ from regstore import ledger
 from regstore.digest import Digest, format_digest, parse_digest
 from regstore.gc.actions import Action, Kind, Verb
 from regstore.layout import HOME
+from regstore.ledger import RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from regstore.ledger import Run
     from regstore_drivers.base import Driver, ReadDriver
 
-RUNS = f"{HOME}runs/"
 CONDEMNED = f"{HOME}condemned.jsonl"
 """What purged runs condemned and no run has collected yet, in ledger lines."""
 _KEPT_SECONDS = 90 * 86400.0

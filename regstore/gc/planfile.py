@@ -4,8 +4,6 @@ later."""
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ from regstore._version import __version__
 from regstore.errors import UsageError
 from regstore.gc.actions import Action, Plan, Summary
 from regstore.gc.options import Options
+from regstore.outfile import write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,20 +42,7 @@ def write_plan(plan: Plan, path: str) -> None:
     Raises:
         UsageError: it cannot be written there.
     """
-    directory = os.path.dirname(os.path.abspath(path))
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as file:
-            try:
-                file.writelines(render_plan(plan))
-                file.flush()
-                os.fsync(file.fileno())
-                os.fchmod(file.fileno(), 0o644)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise UsageError(f"cannot write the plan to {path}: {error.strerror}") from error
+    write_lines(path, render_plan(plan), "plan")
 
 
 def read_plan(path: str) -> Plan:

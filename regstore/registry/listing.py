@@ -115,7 +115,10 @@ class ListingVolume:
             self._driver, self.jobs, name, known, self._link_times, is_thorough=self._is_thorough
         )
         self._signatures = reader.signatures
-        return reader.read(entries)
+        repository = reader.read(entries)
+        if self._is_thorough:
+            repository.drop_wrong_aliases()
+        return repository
 
     def read_signatures(self, repository: str, revision: Digest) -> list[Digest]:
         """Return the detached schema1 signatures that the last scan of the repository saw."""

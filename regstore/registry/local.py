@@ -166,6 +166,8 @@ class LocalVolume:
             self._scan_uploads(f"{base}/_uploads", repository)
             self._scan_revisions(f"{base}/_manifests/revisions", known.revisions, repository)
             self._scan_tags(f"{base}/_manifests/tags", known.histories, repository)
+        if self._is_thorough:
+            repository.drop_wrong_aliases()
         return repository
 
     def _scan_layers(self, prefix: str, known: frozenset[bytes], repository: Repository) -> None:

@@ -72,6 +72,11 @@ class Repository:
     sound_revisions: set[bytes] = field(default_factory=set)
     histories: dict[str, str] = field(default_factory=dict)
 
+    def drop_wrong_aliases(self) -> None:
+        """Forget what links of one algorithm name by mistake: a collection keeps that to be safe, and a check calls the
+        link damaged and nothing else."""
+        self.aliases = {digest: named for digest, named in self.aliases.items() if len(digest) != len(named)}
+
     @property
     def is_empty(self) -> bool:
         """Whether no link, upload or unknown file lies in it."""
