@@ -374,7 +374,8 @@ class _LinkPlanner:
         times = []
         for digest in entries:
             try:
-                times.append((self._driver.stat(layout.TagIndexLink(name, tag, digest).key).newest, digest))
+                # Not the change time: a chown, or a restore, says nothing about what was pushed last.
+                times.append((self._driver.stat(layout.TagIndexLink(name, tag, digest).key).mtime, digest))
             except NotFound:
                 continue
         times.sort(reverse=True)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from regstore.work import Cancel, Progress
 
 
+_SIGNS = {"manifest-missing": "-", "manifest-corrupt": "!"}
+
+
 class NoMemory(State):
     """Remembers nothing: a check believes only what it reads."""
 
@@ -75,8 +78,8 @@ class StructureCheck:
         counts: what was looked at so far.
         damaged: the repositories with troubles, as they were seen: what a repair is planned from.
         leftovers: key, bytes and newest time of temporary files in repositories.
-        signs: digests with another sign than `=` in a combined listing: `-` missing, `*` another size, `+` that no
-            manifest needs it.
+        signs: digests with another sign than `=` in a combined listing: `!` corrupt, `-` missing, `*` another size,
+            `+` that no manifest needs it.
 
     Args:
         volume: whose blobs are looked at.
@@ -139,6 +142,8 @@ class StructureCheck:
             record = self._manifests.get(digest)
             if isinstance(record, Trouble):
                 self._troubled.add(digest)
+                if record.kind in _SIGNS:
+                    self.signs[digest] = _SIGNS[record.kind]
             else:
                 sizes.append((digest, record.size))
                 if record.kind is Kind.SCHEMA1:

@@ -13,6 +13,7 @@ from regstore.gc.journal import Journal
 from regstore.gc.options import Options
 from regstore.gc.plan import Planner
 from regstore.gc.quarantine import put_back
+from regstore.ledger import REPAIRS, iter_runs
 from regstore.lock import hold_lock
 from regstore.state import open_state
 from regstore.work import Cancel, NoProgress
@@ -51,7 +52,7 @@ def purge(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> PurgeResult:
-    """Delete what runs at least `retention` seconds ago quarantined: `gc purge`.
+    """Delete what collections and repairs at least `retention` seconds ago quarantined: `gc purge`.
 
     Raises:
         As `regstore.gc.collect`.
@@ -62,6 +63,7 @@ def purge(
         state = state or open_state(registry.location)
         try:
             result = purge_runs(registry, state, retention, now, progress=progress, cancel=cancel)
+            _purge_repairs(registry, retention, now, result, progress or NoProgress(), cancel or Cancel())
         finally:
             if own_state:
                 state.close()
@@ -103,6 +105,17 @@ def purge_runs(
             result.freed_bytes = freed
         result.run_ids.append(run.id)
     return result
+
+
+def _purge_repairs(
+    registry: Registry, retention: float, now: float, result: PurgeResult, progress: Progress, cancel: Cancel
+) -> None:
+    """Only when asked for, never at the end of a collection: bad data may be all that is left of a blob."""
+    for run in list(iter_runs(registry.driver, REPAIRS)):
+        cancel.check()
+        if run.is_purged or _age(run, now) >= retention:
+            _delete_run(registry.driver, run, result, progress, cancel)
+            result.run_ids.append(run.id)
 
 
 def _age(run: Run, now: float) -> float:

@@ -32,7 +32,7 @@ class Sample:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        writer = VolumeWriter(root)
+        self.writer = writer = VolumeWriter(root)
         self.v1 = self._push(writer, "app", "v1", "one")
         self.v2 = self._push(writer, "app", "v2", "two")
         self.other = self._push(writer, "other", "v1", "three")

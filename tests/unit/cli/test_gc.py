@@ -9,50 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 from regstore.cli import gc as module
-from regstore.cli.main import Session, cli
 from regstore.errors import RefusedError, UsageError
 from regstore.lock import Holder, hold_lock
 from regstore_drivers.filesystem import FilesystemDriver
+from support.shell import Shell
 from support.volume import VolumeWriter, blob_key, tag_link_key
 
 NOW = ("--offline", "--grace", "0s", "--max-delete", "none")
 
 
-class Shell:
-    """The command line in this process."""
-
-    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
-        self._capfd = capfd
-        self.err = ""
-
-    def __call__(self, *arguments: object, code: int = 0) -> str:
-        """Run a command that must end with a code, and return its output."""
-        try:
-            result = cli.main([str(a) for a in ("gc", *arguments)], obj=Session(), standalone_mode=False)
-        except click.exceptions.Exit as error:
-            result = error.exit_code
-        output = self._capfd.readouterr()
-        self.err = output.err
-        assert (result or 0) == code, output
-        return output.out
-
-    def json(self, *arguments: object, code: int = 0) -> dict[str, Any]:
-        """Run a command with `--json`, and return its document."""
-        document: dict[str, Any] = json.loads(self(*arguments, "--json", code=code))
-        assert document["exit_code"] == code
-        assert document["command"] == f"gc {arguments[0]}"
-        assert self.err == ""
-        return document
-
-
 @pytest.fixture
 def shell(capfd: pytest.CaptureFixture[str]) -> Shell:
     """A function that runs `regstore gc ...`."""
-    return Shell(capfd)
+    return Shell(capfd, "gc")
 
 
 @pytest.fixture

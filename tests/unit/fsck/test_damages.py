@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from regstore import fsck
+from regstore import fsck, gc
 from regstore.findings import Severity
 from regstore.registry import Registry, open_registry
 from support.damaged import DAMAGES, Damage, Sample
+from support.volume import layer_link_key
 
 pytestmark = pytest.mark.usefixtures("own_state")
 
@@ -122,3 +123,21 @@ def test_a_whole_copy_brings_everything_back(sample: Sample, damage: Damage, tmp
     assert bad(result.left) == list(damage.left_with_backup)
     if not damage.left_with_backup:
         assert sample.contents == whole
+
+
+def test_what_a_repair_moved_away_goes_with_a_purge(sample: Sample) -> None:
+    sample.flip(sample.shared)
+    sample.put(layer_link_key("app", sample.shared), "")
+    registry = open_registry(str(sample.root))
+    check_data = fsck.Options(data=True)
+    result = fsck.check_registry(registry, check_data)
+    options = fsck.RepairOptions()
+    done = fsck.repair_registry(
+        registry, result, fsck.plan_repair(registry, result, options), options, check_options=check_data
+    )
+    assert done.done[fsck.Verb.QUARANTINE] == 1
+
+    assert gc.purge(registry, 3600.0).run_ids == []
+    assert gc.purge(registry, 0.0).run_ids == [done.run_id]
+    assert list((sample.root / "regstore/repairs").iterdir()) == []
+    assert fsck.undo_repair(registry).run_id == ""
