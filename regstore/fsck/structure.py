@@ -79,7 +79,7 @@ class StructureCheck:
         damaged: the repositories with troubles, as they were seen: what a repair is planned from.
         leftovers: key, bytes and newest time of temporary files in repositories.
         signs: digests with another sign than `=` in a combined listing: `!` corrupt, `-` missing, `*` another size,
-            `+` that no manifest needs it.
+            `+` that no manifest needs it, nothing for a directory that no data lie in.
 
     Args:
         volume: whose blobs are looked at.
@@ -212,8 +212,10 @@ class StructureCheck:
         for shard, present in enumerate(self._blobs.iter_shards()):
             cancel.check()
             needed = self._needs_of(shard)
+            bare = present - needed.keys() - self._troubled
             for info in self._infos(present | needed.keys(), unreachable, reasons):
                 sizes = needed.pop(info.digest, None)
+                bare.discard(info.digest)
                 self.counts.blob_count += 1
                 self.counts.stored_bytes += info.size
                 self._loose.pop(info.digest, None)
@@ -223,6 +225,7 @@ class StructureCheck:
                     self._tallies["blob-unreferenced"] += 1
                     self._tallies["unreferenced-bytes"] += info.size
                     self.signs[info.digest] = "+"
+            self.signs.update(dict.fromkeys(bare, ""))
             for digest in needed:
                 if _shard_key(digest) not in reasons:
                     self._note_missing(digest)
@@ -313,6 +316,7 @@ def iter_signs(blobs: Blobs, signs: dict[Digest, str]) -> Iterator[tuple[str, Di
     for shard in blobs.iter_shards():
         for digest in sorted(shard):
             rest.discard(digest)
-            yield signs.get(digest, "="), digest
+            if sign := signs.get(digest, "="):
+                yield sign, digest
     for digest in sorted(rest):
         yield "-", digest

@@ -69,7 +69,7 @@ def test_a_check_of_damage_for_scripts(shell: Shell, sample: Sample, tmp_path: P
     found = document["findings"][0]
     assert (found["id"], found["severity"], found["images"]) == ("manifest-missing", "critical", ["other:v1"])
     assert [json.loads(line) for line in details.read_text().splitlines()] == document["findings"]
-    assert document["summary"]["blob_count"] == len(combined.read_text().splitlines())
+    assert document["summary"]["blob_count"] + 1 == len(combined.read_text().splitlines())
     assert document["repair"] is None
 
 
@@ -77,6 +77,8 @@ def test_signs_of_blobs(shell: Shell, sample: Sample, tmp_path: Path) -> None:
     sample.drop(blob_key(sample.shared))
     sample.cut(sample.other.layers[1], 3)
     loose = sample.writer.blob(b"nobody needs it")
+    collected = sample.writer.blob(b"its directory is left")
+    sample.drop(blob_key(collected))
 
     shell(sample.root, "--combined", tmp_path / "combined", code=1)
 
@@ -84,6 +86,7 @@ def test_signs_of_blobs(shell: Shell, sample: Sample, tmp_path: Path) -> None:
     assert signs[sample.shared] == "-"
     assert signs[sample.other.layers[1]] == "*"
     assert signs[loose] == "+"
+    assert collected not in signs
     assert signs[sample.v1.digest] == "="
 
 
