@@ -2,6 +2,7 @@
 
 from regstore.fsck.catalogue import CheckFinding
 from regstore.fsck.check import CheckResult, check_registry
+from regstore.fsck.idle import be_idle
 from regstore.fsck.options import Options
 from regstore.fsck.plan import RepairOptions, RepairPlan, Step, Verb, plan_repair
 from regstore.fsck.quarantined import QuarantineSource
@@ -21,6 +22,7 @@ __all__ = [
     "Step",
     "UndoResult",
     "Verb",
+    "be_idle",
     "check_registry",
     "open_source",
     "plan_repair",
