@@ -1,9 +1,9 @@
 """What is remembered between runs: a small SQLite database per registry, never on the registry's volume.
 
-It holds the references of manifests, which are immutable, the links that were read and found good, and what a
-repository's manifests reach together. Losing it costs time. Believing it can hide new damage from a collection, and
-never makes one remove
-more: which manifests a repository links, and what its tags mean, is looked at every time.
+It holds the references of manifests, which are immutable, the links that were read and found good, what a repository's
+manifests reach together, when each blob was last found whole, and what layers decompress to. Losing it costs time.
+Believing it can hide new damage from a collection, and never makes one remove more: which manifests a repository
+links, and what its tags mean, is looked at every time.
 """
 
 from __future__ import annotations
@@ -22,19 +22,23 @@ from regstore import record as records
 from regstore.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
 _WRITE_COUNT = 250
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS manifests (repository TEXT PRIMARY KEY, records BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS repository (
     name TEXT PRIMARY KEY, layers BLOB NOT NULL, revisions BLOB NOT NULL, histories TEXT NOT NULL, marks BLOB
 );
+CREATE TABLE IF NOT EXISTS verified (shard INTEGER PRIMARY KEY, times BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS diff_ids (layer BLOB PRIMARY KEY, diff_id BLOB NOT NULL) WITHOUT ROWID;
 """
 
 
 _LENGTHS = struct.Struct(">HI")
+
+_VERIFIED = struct.Struct(">32sd")
 
 MARK = struct.Struct(">32sq")
 """A digest and the size in bytes that manifests say (-1: nothing)."""
@@ -133,6 +137,56 @@ class State:
     def forget_repository(self, name: str) -> None:
         """Forget a repository, so that the next scan reads all its links."""
         self.remember_repository(name, NOTHING_KNOWN)
+
+    def verified_times(self, shard: int) -> dict[Digest, float]:
+        """Return when the data of SHA-256 digests were last found whole, in seconds since the epoch.
+
+        Args:
+            shard: the first byte of the digests.
+        """
+        with suppress(sqlite3.Error, struct.error):
+            row = self._db.execute("SELECT times FROM verified WHERE shard = ?", (shard,)).fetchone()
+            if row:
+                return {Digest(digest): at for digest, at in _VERIFIED.iter_unpack(row[0])}
+        return {}
+
+    def remember_verified(self, digests: Iterable[Digest], at: float) -> None:
+        """Note that data were found whole, durably. Other than SHA-256 digests are not remembered."""
+        self._change_verified(digests, at)
+
+    def forget_verified(self, digests: Iterable[Digest]) -> None:
+        """Note that data were found bad, or gone, durably."""
+        self._change_verified(digests, None)
+
+    def _change_verified(self, digests: Iterable[Digest], at: float | None) -> None:
+        shards: dict[int, list[Digest]] = {}
+        for digest in digests:
+            if len(digest) == 32:
+                shards.setdefault(digest[0], []).append(digest)
+        rows = []
+        for shard, members in shards.items():
+            times = self.verified_times(shard)
+            for digest in members:
+                if at is None:
+                    times.pop(digest, None)
+                else:
+                    times[digest] = at
+            rows.append((shard, b"".join([_VERIFIED.pack(*item) for item in times.items()])))
+        with suppress(sqlite3.Error), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO verified VALUES (?, ?)", rows)
+
+    def diff_id(self, layer: Digest) -> Digest | None:
+        """Return what a layer is known to decompress to: the digest of the plain bytes."""
+        with suppress(sqlite3.Error):
+            row = self._db.execute("SELECT diff_id FROM diff_ids WHERE layer = ?", (layer,)).fetchone()
+            if row:
+                return Digest(row[0])
+        return None
+
+    def remember_diff_id(self, layer: Digest, diff_id: Digest) -> None:
+        """Note what a layer decompresses to; its data hashed right."""
+        with suppress(sqlite3.Error), self._db:
+            self._db.execute("INSERT OR REPLACE INTO diff_ids VALUES (?, ?)", (layer, diff_id))
 
     def commit(self) -> None:
         """Make what was remembered durable."""

@@ -14,7 +14,8 @@ def copy_content(source: int, target: int, size: int) -> None:
     """Copy `size` bytes between open files: shared extents, else in the kernel, else through memory.
 
     Raises:
-        OSError: as the system calls; EIO when the source is shorter.
+        OSError: as the system calls.
+        EOFError: the source is shorter.
     """
     try:
         fcntl.ioctl(target, _FICLONE, source)
@@ -32,7 +33,7 @@ def copy_content(source: int, target: int, size: int) -> None:
                 raise
             count = _copy_through_memory(source, target)
         if count == 0:
-            raise OSError(errno.EIO, "the file became shorter while it was copied")
+            raise EOFError("the file became shorter while it was copied")
         left -= count
 
 

@@ -226,6 +226,9 @@ class FilesystemDriver(Driver):
                 finally:
                     os.close(descriptor)
                 os.rename(temporary, target)
+            except EOFError as error:
+                _remove_quietly(temporary)
+                raise ShortRead(str(error), operation="copy", key=src, location=self.location) from error
             except BaseException:
                 _remove_quietly(temporary)
                 raise

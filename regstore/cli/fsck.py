@@ -324,7 +324,17 @@ class _Run:
             f"{counts.revision_count} manifests, {counts.layer_link_count} layer links"
         )
         click.echo(f"blobs     {counts.blob_count} with {human_bytes(counts.stored_bytes)}")
+        if result.coverage is not None:
+            click.echo(f"verified  {counts.verified_count} with {human_bytes(counts.verified_bytes)} in this run")
+            click.echo(f"          of all bytes: {_coverage_text(result.coverage)}")
         _show_groups(result.findings)
+
+
+def _coverage_text(coverage: fsck.Coverage) -> str:
+    total = coverage.total_bytes or 1
+    shares = [(age, size * 100 / total) for age, size in coverage.verified_bytes.items()]
+    words = [f"{share:.0f} % within {age}" if age != "ever" else f"{share:.0f} % ever" for age, share in shares]
+    return ", ".join(words)
 
 
 def _show_groups(findings: Sequence[fsck.CheckFinding], *, err: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from regstore.fsck.catalogue import CheckFinding
 from regstore.fsck.check import CheckResult, check_registry
+from regstore.fsck.data import Coverage
 from regstore.fsck.idle import be_idle
 from regstore.fsck.options import Options
 from regstore.fsck.plan import RepairOptions, RepairPlan, Step, Verb, plan_repair
@@ -13,6 +14,7 @@ from regstore.fsck.undo import UndoResult, undo_repair
 __all__ = [
     "CheckFinding",
     "CheckResult",
+    "Coverage",
     "Options",
     "QuarantineSource",
     "RepairOptions",

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import random
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from regstore import layout
+from regstore.digest import format_digest
 from regstore.fsck.catalogue import CheckFinding, finding
+from regstore.fsck.data import Coverage, Selection, select_blobs, verify_blobs
 from regstore.fsck.images import name_images
+from regstore.fsck.layers import check_layers
 from regstore.fsck.structure import Counts, NoMemory, StructureCheck, TolerantReader, iter_signs
 from regstore.inventory.mark import Policy
 from regstore.inventory.survey import Survey
+from regstore.state import open_state
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.base import HasLocalPath
+from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +32,9 @@ if TYPE_CHECKING:
     from regstore.registry import Registry
     from regstore.registry.scan import Blobs, Repository
     from regstore.work import Progress
-    from regstore_drivers.errors import DriverError
 
 _STORE_JOBS = 16
+_THERE = ("=", "+", "*")
 
 
 @dataclass(slots=True)
@@ -41,6 +50,7 @@ class CheckResult:
         newest_seen: the storage's time, seconds since the epoch.
         leftovers: key, bytes and newest time of temporary files.
         signs: digests that are not simply good; see `iter_signs`.
+        coverage: with `Options.data`, what share of the volume was found whole how lately.
     """
 
     location: str
@@ -51,10 +61,11 @@ class CheckResult:
     newest_seen: float
     leftovers: list[tuple[str, int, float]]
     signs: dict[Digest, str] = field(default_factory=dict)
+    coverage: Coverage | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return the JSON form of what was looked at."""
-        return asdict(self.counts)
+        return {**asdict(self.counts), "coverage": asdict(self.coverage) if self.coverage else None}
 
     def iter_signs(self) -> Iterator[tuple[str, Digest]]:
         """Yield sign and digest of every blob: `=` good, `!` corrupt, `-` missing, `*` another size, `+` unneeded."""
@@ -89,12 +100,16 @@ class _Check:
         self._state = NoMemory()
         self._manifests = TolerantReader(self._volume, self._state)
         self._is_cache = registry.has(layout.SCHEDULER_STATE)
+        self._read_jobs = options.jobs or (os.cpu_count() or 1 if is_local else _STORE_JOBS)
+        self._images: set[Digest] = set()
+        self._memory = open_state(registry.location) if options.data or options.layers else NoMemory()
 
     def run(self) -> CheckResult:
         try:
             return self._run()
         finally:
             self._state.close()
+            self._memory.close()
 
     def _run(self) -> CheckResult:
         self._progress.start("listing blobs")
@@ -112,8 +127,22 @@ class _Check:
         )
         for repository, marks in survey.iter_repositories(self._progress):
             structure.take(repository, marks)
+            if self._options.layers:
+                self._images |= marks.kept
         structure.check_blobs(self._progress, self._cancel)
         self._volume.check_unchanged()
+        coverage = None
+        if self._options.data:
+            coverage = self._check_data(blobs, structure)
+        if self._options.layers:
+            structure.findings += check_layers(
+                self._registry.driver,
+                sorted(self._images),
+                self._memory,
+                jobs=self._read_jobs,
+                progress=self._progress,
+                cancel=self._cancel,
+            )
         findings = [*self._errors.values(), *structure.findings]
         findings = name_images(findings, self._volume, self._manifests, self._progress, self._cancel)
         findings.sort(key=lambda found: (-found.severity, found.id, found.subject))
@@ -126,7 +155,54 @@ class _Check:
             self._volume.newest_seen,
             structure.leftovers + blobs.leftovers,
             structure.signs,
+            coverage,
         )
+
+    def _check_data(self, blobs: Blobs, structure: StructureCheck) -> Coverage:
+        """Hash the blobs that are there; manifests that were found bad already are no news."""
+        options, memory, now = self._options, self._memory, time.time()
+        there = ([d for d in shard if structure.signs.get(d, "=") in _THERE] for shard in blobs.iter_shards())
+        selection = Selection(options.subset, options.sample, options.older_than)
+        digests = select_blobs(there, selection, memory, now, random.SystemRandom())
+        corrupt: set[str] = set()
+        self._progress.start("data", sum(info.size for info in self._volume.iter_blob_info(digests)))
+        for checked in verify_blobs(
+            self._registry.driver,
+            digests,
+            memory,
+            jobs=self._read_jobs,
+            now=now,
+            time_budget=options.time_budget,
+            bandwidth=options.bandwidth,
+            trust_stored_checksums=options.trust_stored_checksums,
+            progress=self._progress,
+            cancel=self._cancel,
+        ):
+            structure.counts.verified_count += checked.outcome == "good"
+            structure.counts.verified_bytes += checked.size if checked.outcome == "good" else 0
+            if checked.outcome == "corrupt":
+                structure.signs[checked.digest] = "!"
+                subject = format_digest(checked.digest)
+                corrupt.add(subject)
+                structure.findings.append(finding("blob-corrupt", subject, checked.detail, bytes=checked.size))
+            elif checked.outcome == "unreadable":
+                key = layout.BlobData(checked.digest).key
+                self._errors[key] = finding("storage-error", key, checked.detail)
+        self._progress.finish()
+        # Why a blob has another size than its descriptor says is known now.
+        structure.findings = [f for f in structure.findings if f.id != "blob-size" or f.subject not in corrupt]
+        return self._coverage(blobs, structure.signs, now)
+
+    def _coverage(self, blobs: Blobs, signs: dict[Digest, str], now: float) -> Coverage:
+        coverage = Coverage()
+        for shard, digests in enumerate(blobs.iter_shards()):
+            times = self._memory.verified_times(shard) if shard < 256 else {}
+            there = [digest for digest in digests if signs.get(digest, "=") in _THERE]
+            for digest in there:
+                with suppress(DriverError):
+                    for info in self._volume.iter_blob_info([digest]):
+                        coverage.add(info.size, times.get(digest), now)
+        return coverage
 
     def _policy_of(self, _: Repository) -> Policy:
         return Policy(sparse_is_normal=self._is_cache)

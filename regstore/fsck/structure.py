@@ -60,7 +60,7 @@ class TolerantReader(ManifestReader):
 
 @dataclass(slots=True)
 class Counts:
-    """What was looked at; bytes are those of blob data."""
+    """What was looked at; bytes are those of blob data. `verified`: hashed, and whole."""
 
     repository_count: int = 0
     tag_count: int = 0
@@ -68,6 +68,8 @@ class Counts:
     layer_link_count: int = 0
     blob_count: int = 0
     stored_bytes: int = 0
+    verified_count: int = 0
+    verified_bytes: int = 0
 
 
 class StructureCheck:

@@ -9,10 +9,10 @@ from regstore.errors import RegstoreError
 from regstore.gc.actions import Action, Kind, Verb
 from regstore.gc.journal import Entry, Ledger, entry_of
 from regstore.hashing import is_whole
-from regstore.registry.scan import expected_link
+from regstore.registry.scan import expected_link, parse_link
 from regstore.work import map_bounded
 from regstore_drivers.base import HasDirectories, HasMultipart, MultipartUpload
-from regstore_drivers.errors import AlreadyExists, DriverError, NotFound, PermissionDenied
+from regstore_drivers.errors import AlreadyExists, DriverError, NotFound, PermissionDenied, ShortRead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,8 @@ class Remover:
         to = self._ledger.quarantine_key(key)
         try:
             if action.kind is Kind.LAYER_LINK and self._replicas.are_used and action.digest is not None:
-                self._driver.copy(key, to)
+                if not self._copy_link(key, to):
+                    return False
                 self._replicas.delete_layer(action.repository, action.digest)
                 # A replica that does not know the blob, since its data are gone, leaves the link.
                 for deleted in self._driver.delete([key]):
@@ -131,6 +132,17 @@ class Remover:
         if self._prunes:
             prune(self._driver, key)
         return True
+
+    def _copy_link(self, key: str, to: str) -> bool:
+        """Copy a link; not one that a registry is writing at this moment, since somebody needs it."""
+        try:
+            self._driver.copy(key, to)
+        except ShortRead:
+            return False
+        if parse_link(self._driver.read(to)) is not None:
+            return True
+        list(self._driver.delete([to]))
+        return False
 
 
 def prune(driver: Driver, key: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -52,6 +54,27 @@ def put(driver: FilesystemDriver, *keys: str, content: bytes = b"content") -> No
 def owner_and_mode(path: Path) -> tuple[int, int, int]:
     status = path.stat()
     return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
+
+
+def test_a_file_that_is_cut_off_while_it_is_copied(
+    driver: FilesystemDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(driver, "link")
+
+    def cut(*_: object) -> int:
+        os.truncate(tmp_path / "link", 0)
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", unsupported)
+    monkeypatch.setattr(os, "copy_file_range", cut)
+    with pytest.raises(ShortRead, match="became shorter"):
+        driver.copy("link", "copy")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def unsupported(*_: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "no shared extents here")
 
 
 def test_what_dead_writes_left_does_not_keep_a_directory(driver: FilesystemDriver, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from support.collection import OFFLINE, Done, Volume, Whole, contents_of, pulled, push_garbage
+from support.collection import OFFLINE, Volume, Whole, contents_of, pulled, push_garbage
+from support.foreign import Foreign, foreign_copy
 from support.images import Image, digest_of, encode, layer, layers
 from support.programs import require_program
 from support.pusher import Pusher
@@ -597,43 +597,11 @@ def test_link_that_is_rewritten_all_the_time_is_no_finding(template: Template, t
 
 # What cannot be read
 
-NOBODY = 65534
-
-
-@dataclass
-class Foreign:
-    """A volume that somebody without privileges owns, in a directory that everybody may pass."""
-
-    volume: Volume
-    user: int | None
-
-    def deny(self, path: Path) -> None:
-        """Make a file or directory unreadable for its owner."""
-        if self.user is not None:
-            os.chown(path, 0, 0)
-        path.chmod(0)
-
-    def gc(self, *arguments: object) -> Done:
-        """Run `regstore gc` as its owner."""
-        return self.volume.gc(*arguments, user=self.user)
-
-
 @pytest.fixture
 def foreign(template: Template) -> Iterator[Foreign]:
-    """A copy of the template that uid 65534 owns (the tests' own user, when that is not root)."""
-    user = NOBODY if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="regstore-test-") as name:
-        top = Path(name)
-        top.chmod(0o755)
-        volume = template.copy(top)
-        volume.state_home.mkdir()
-        if user is not None:
-            for path in (volume.state_home, volume.root, *volume.root.rglob("*")):
-                os.chown(path, user, user)
-        yield Foreign(volume, user)
-        for path in top.rglob("*"):
-            if path.is_dir() and not path.is_symlink() and not path.stat().st_mode & 0o700:
-                path.chmod(0o700)
+    """A copy of the template that somebody without privileges owns."""
+    with foreign_copy(template.volume) as copy:
+        yield copy
 
 
 def repository_path(rest: str) -> Callable[[Foreign, Template], Path]:
@@ -675,8 +643,8 @@ def test_what_cannot_be_read_stops_everything(foreign: Foreign, template: Templa
     mode, owner = path.stat().st_mode, path.stat().st_uid
     foreign.deny(path)
 
-    plan = foreign.gc("plan", *OFFLINE, foreign.volume.root)
-    run = foreign.gc("run", *OFFLINE, "--delete-untagged", foreign.volume.root)
+    plan = foreign.run("gc", "plan", *OFFLINE, foreign.volume.root)
+    run = foreign.run("gc", "run", *OFFLINE, "--delete-untagged", foreign.volume.root)
 
     os.chown(path, owner, owner)
     path.chmod(mode & 0o7777)
@@ -694,8 +662,8 @@ def test_without_permission_to_write_nothing_changes(foreign: Foreign) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = foreign.volume.snapshot()
 
-    foreign.gc("plan", *OFFLINE, foreign.volume.root).expect(0)
-    done = foreign.gc("run", *OFFLINE, foreign.volume.root)
+    foreign.run("gc", "plan", *OFFLINE, foreign.volume.root).expect(0)
+    done = foreign.run("gc", "run", *OFFLINE, foreign.volume.root)
 
     done.expect_error(4, "Permission denied", "run as the registry's user or as root")
     assert foreign.volume.snapshot() == before

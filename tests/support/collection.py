@@ -163,7 +163,7 @@ def _environment(user: int | None) -> dict[str, str]:
 
 _RUN_AS = """\
 import os, sys
-import regstore.cli.gc
+import regstore.cli.fsck, regstore.cli.gc
 from regstore.cli.main import main
 
 user = int(sys.argv.pop(1))
@@ -236,6 +236,10 @@ class Volume:
         """Serve it with a fresh registry for as long as a client is needed."""
         with self.registry(**options) as registry, Pusher(registry.url) as client:
             yield client
+
+    def fsck(self, *arguments: object, **options: Any) -> Done:
+        """Run `regstore fsck --json` on this volume; see `run_cli` for the options."""
+        return run_cli(self.state_home, "fsck", "--json", *arguments, self.root, **options)
 
     def gc(self, *arguments: object, **options: Any) -> Done:
         """Run `regstore gc` with some arguments; see `run_cli` for the options."""

@@ -1,4 +1,4 @@
-"""A small volume with images that share layers, and every way to damage it."""
+"""Ways to damage the files of a volume; and a small volume with images that share layers, with every damage of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,61 @@ from support.volume import (
 SHARED = images.layer("shared")
 
 
-class Sample:
+class Files:
+    """The files of a volume in a directory, to be damaged.
+
+    Args:
+        root: the registry's root directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, key: str) -> str:
+        """Return the path of a key."""
+        return os.path.join(self.root, key)
+
+    def copy(self, root: Path) -> Path:
+        """Copy the volume as it is."""
+        return Path(shutil.copytree(self.root, root, symlinks=True))
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """The bytes of the registry by key, regstore's own left out."""
+        return {
+            str(path.relative_to(self.root)): path.read_bytes()
+            for path in (self.root / "docker").rglob("*")
+            if path.is_file()
+        }
+
+    def drop(self, *keys: str) -> None:
+        """Remove files, and directories with all that is in them."""
+        for key in keys:
+            path = self.path(key)
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+
+    def put(self, key: str, data: bytes | str) -> None:
+        """Write a file anew."""
+        Path(self.path(key)).write_bytes(data.encode() if isinstance(data, str) else data)
+
+    def flip(self, digest: str, position: int = 100) -> None:
+        """Flip one bit of a blob, with size and modification time kept."""
+        path = self.path(blob_key(digest))
+        status = os.stat(path)
+        data = bytearray(Path(path).read_bytes())
+        data[position] ^= 1
+        Path(path).write_bytes(data)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def cut(self, digest: str, size: int) -> None:
+        """Cut a blob off."""
+        os.truncate(self.path(blob_key(digest)), size)
+
+
+class Sample(Files):
     """A volume in a directory: `app:v1` and `app:v2` share a layer with `other:v1`; `app:multi` is an index.
 
     Args:
@@ -31,7 +85,7 @@ class Sample:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         self.writer = writer = VolumeWriter(root)
         self.v1 = self._push(writer, "app", "v1", "one")
         self.v2 = self._push(writer, "app", "v2", "two")
@@ -51,44 +105,6 @@ class Sample:
     def shared(self) -> str:
         """The digest of the shared layer."""
         return images.digest_of(SHARED)
-
-    def path(self, key: str) -> str:
-        """Return the path of a key."""
-        return os.path.join(self.root, key)
-
-    def copy(self, root: Path) -> Path:
-        """Copy the volume as it is."""
-        return Path(shutil.copytree(self.root, root, symlinks=True))
-
-    @property
-    def contents(self) -> dict[str, bytes]:
-        """The bytes of the registry by key, regstore's own left out."""
-        return {
-            str(path.relative_to(self.root)): path.read_bytes()
-            for path in (self.root / "docker").rglob("*")
-            if path.is_file()
-        }
-
-    def drop(self, key: str) -> None:
-        """Remove a file."""
-        os.unlink(self.path(key))
-
-    def put(self, key: str, data: bytes | str) -> None:
-        """Write a file anew."""
-        Path(self.path(key)).write_bytes(data.encode() if isinstance(data, str) else data)
-
-    def flip(self, digest: str, position: int = 100) -> None:
-        """Flip one bit of a blob, with size and modification time kept."""
-        path = self.path(blob_key(digest))
-        status = os.stat(path)
-        data = bytearray(Path(path).read_bytes())
-        data[position] ^= 1
-        Path(path).write_bytes(data)
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    def cut(self, digest: str, size: int) -> None:
-        """Cut a blob off."""
-        os.truncate(self.path(blob_key(digest)), size)
 
 
 @dataclass(frozen=True)

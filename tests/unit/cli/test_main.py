@@ -242,7 +242,7 @@ def test_every_help_shows_examples_and_exit_codes_and_loads_no_large_package() -
         assert "130, 143  interrupted" in page, path
         if path != "regstore gc":
             assert "EXAMPLES\n" in page, path
-            assert "  regstore gc " in page, path
+            assert f"  {path} " in page, path
     assert loaded.strip() == "loaded:"
 
 

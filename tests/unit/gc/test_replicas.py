@@ -12,6 +12,7 @@ from regstore.digest import parse_digest
 from regstore.errors import RefusedError, StorageFailedError
 from regstore.gc import Action, Kind, Options, Verb
 from regstore.gc.replicas import Replicas
+from regstore_drivers.errors import ShortRead
 from regstore_drivers.wrappers import Faulty
 from support import images
 from support.fake_registry import FakeRegistry, fake_registry
@@ -88,6 +89,27 @@ def test_the_copy_lies_in_the_quarantine_before_a_replica_removes_the_link(
     assert seen == [True]
     assert bench.removed(result) == {"layer-link": 1}
     assert bench.undo().restored_count == 1
+
+
+@pytest.mark.parametrize("is_cut_off", [True, False])
+def test_a_link_that_a_registry_is_writing_stays(
+    bench: MemoryRegistry, fakes: list[FakeRegistry], *, is_cut_off: bool
+) -> None:
+    link = layer_link_key("team/app", DIGEST)
+    assert isinstance(bench.driver, Faulty)
+    if is_cut_off:
+        bench.driver.fail("copy", link, ShortRead)
+    else:
+        bench.driver.call_before("copy", link, lambda: bench.put(link, b""))
+        bench.driver.call_after("copy", link, lambda: bench.put(link, DIGEST.encode()))
+
+    result = bench.collect(registry_urls=urls(fakes))
+
+    assert (bench.removed(result), result.skipped_count) == ({}, 1)
+    assert bench.contents[link] == DIGEST.encode()
+    assert not any(DIGEST in request for fake in fakes for request in fake.asked)
+    assert bench.undo().restored_count == 0
+    assert bench.contents[link] == DIGEST.encode()
 
 
 @pytest.mark.parametrize("status", [202, 404, 500])
