@@ -331,9 +331,14 @@ class _Run:
 
 
 def _coverage_text(coverage: fsck.Coverage) -> str:
+    """Say what share was verified within which age, as far as an older age has more to tell."""
     total = coverage.total_bytes or 1
-    shares = [(age, size * 100 / total) for age, size in coverage.verified_bytes.items()]
-    words = [f"{share:.0f} % within {age}" if age != "ever" else f"{share:.0f} % ever" for age, share in shares]
+    shares = {age: size * 100 // total for age, size in coverage.verified_bytes.items()}
+    words: list[str] = []
+    for age, share in shares.items():
+        words.append(f"{share} % {'ever' if age == 'ever' else f'within {age}'}")
+        if share == shares["ever"]:
+            break
     return ", ".join(words)
 
 

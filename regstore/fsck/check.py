@@ -16,6 +16,7 @@ from regstore.fsck.data import Coverage, Selection, select_blobs, verify_blobs
 from regstore.fsck.images import name_images
 from regstore.fsck.layers import check_layers
 from regstore.fsck.structure import Counts, NoMemory, StructureCheck, TolerantReader, iter_signs
+from regstore.fsck.tree import walk_tree
 from regstore.inventory.mark import Policy
 from regstore.inventory.survey import Survey
 from regstore.state import open_state
@@ -102,6 +103,7 @@ class _Check:
         self._is_cache = registry.has(layout.SCHEDULER_STATE)
         self._read_jobs = options.jobs or (os.cpu_count() or 1 if is_local else _STORE_JOBS)
         self._images: set[Digest] = set()
+        self._leftovers: list[tuple[str, int, float]] = []
         self._memory = open_state(registry.location) if options.data or options.layers else NoMemory()
 
     def run(self) -> CheckResult:
@@ -131,6 +133,7 @@ class _Check:
                 self._images |= marks.kept
         structure.check_blobs(self._progress, self._cancel)
         self._volume.check_unchanged()
+        structure.findings += self._check_objects(structure, blobs)
         coverage = None
         if self._options.data:
             coverage = self._check_data(blobs, structure)
@@ -144,6 +147,7 @@ class _Check:
                 cancel=self._cancel,
             )
         findings = [*self._errors.values(), *structure.findings]
+        findings = list({(found.id, found.subject, found.detail): found for found in findings}.values())
         findings = name_images(findings, self._volume, self._manifests, self._progress, self._cancel)
         findings.sort(key=lambda found: (-found.severity, found.id, found.subject))
         return CheckResult(
@@ -153,10 +157,29 @@ class _Check:
             structure.damaged,
             blobs,
             self._volume.newest_seen,
-            structure.leftovers + blobs.leftovers,
+            self._leftovers,
             structure.signs,
             coverage,
         )
+
+    def _check_objects(self, structure: StructureCheck, blobs: Blobs) -> list[CheckFinding]:
+        """Look at what is no part of an image: strays, temporary files, owners, uploads in parts."""
+        if isinstance(self._registry.driver, HasLocalPath):
+            tree = walk_tree(self._registry.driver.local_path(""), self._progress, self._cancel)
+            findings, self._leftovers = tree.findings, tree.leftovers
+        else:
+            strays = [*structure.strays, *self._volume.strays, *blobs.strays]
+            findings = [finding("stray", key, "is not of the registry's layout") for key in strays]
+            self._leftovers = structure.leftovers + blobs.leftovers
+        where = layout.V2.rstrip("/")
+        if self._leftovers:
+            count, size = len(self._leftovers), sum(size for _, size, _ in self._leftovers)
+            example = self._leftovers[0][0]
+            detail = f"{count} temporary files with {size} bytes, such as {example}"
+            findings.append(finding("leftover", where, detail, count=count, bytes=size))
+        if count := sum(1 for _ in self._volume.iter_multipart()):
+            findings.append(finding("multipart-open", where, f"{count} multipart uploads", count=count))
+        return findings
 
     def _check_data(self, blobs: Blobs, structure: StructureCheck) -> Coverage:
         """Hash the blobs that are there; manifests that were found bad already are no news."""

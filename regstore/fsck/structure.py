@@ -80,6 +80,7 @@ class StructureCheck:
         counts: what was looked at so far.
         damaged: the repositories with troubles, as they were seen: what a repair is planned from.
         leftovers: key, bytes and newest time of temporary files in repositories.
+        strays: keys in repositories that fit no pattern.
         signs: digests with another sign than `=` in a combined listing: `!` corrupt, `-` missing, `*` another size,
             `+` that no manifest needs it, nothing for a directory that no data lie in.
 
@@ -98,6 +99,7 @@ class StructureCheck:
         self.counts = Counts()
         self.damaged: dict[str, tuple[Repository, Marks]] = {}
         self.leftovers: list[tuple[str, int, float]] = []
+        self.strays: list[str] = []
         self.signs: dict[Digest, str] = {}
         self._volume = volume
         self._blobs = blobs
@@ -127,6 +129,7 @@ class StructureCheck:
         self._check_referrers(repository, marks)
         self._check_indexes(repository)
         self.leftovers += repository.leftovers
+        self.strays += repository.strays
         for upload in repository.uploads:
             self._tallies["upload-open"] += 1
             self._upload_bytes += upload.size

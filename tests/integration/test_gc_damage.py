@@ -597,6 +597,7 @@ def test_link_that_is_rewritten_all_the_time_is_no_finding(template: Template, t
 
 # What cannot be read
 
+
 @pytest.fixture
 def foreign(template: Template) -> Iterator[Foreign]:
     """A copy of the template that somebody without privileges owns."""

@@ -26,6 +26,7 @@ from support.pusher import Pusher
 
 pytestmark = pytest.mark.registry
 
+
 def collecting(volume: Volume, *urls: str) -> Callable[[], gc.Result]:
     """Return what collects a volume in this process, offline when there are no URLs."""
     options = gc.Options(

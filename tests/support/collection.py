@@ -241,6 +241,10 @@ class Volume:
         """Run `regstore fsck --json` on this volume; see `run_cli` for the options."""
         return run_cli(self.state_home, "fsck", "--json", *arguments, self.root, **options)
 
+    def fsck_undo(self) -> dict[str, Any]:
+        """Run `regstore fsck undo --json`, which must find nothing wrong, and return its document."""
+        return run_cli(self.state_home, "fsck", "undo", "--json", self.root).expect(0).json
+
     def gc(self, *arguments: object, **options: Any) -> Done:
         """Run `regstore gc` with some arguments; see `run_cli` for the options."""
         return run_cli(self.state_home, "gc", *arguments, **options)

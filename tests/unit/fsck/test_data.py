@@ -278,7 +278,7 @@ class TestInACheck:
 
         done = fsck.repair_registry(registry, result, plan, options, check_options=fsck.Options(data=True))
 
-        assert [f.id for f in done.left.findings] == ["blob-missing"]
+        assert [f.id for f in done.left.findings] == ["blob-missing", "directory-empty"]
         assert not os.path.exists(sample.path(BlobData(parse_digest(sample.shared)).key))
         assert fsck.undo_repair(registry).restored_count == 1
         assert sample.contents == damaged
