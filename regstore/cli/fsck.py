@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _COLOURS = {Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.CRITICAL: "red"}
 _SHOWN_COUNT = 20
 _SHOWN_IMAGES = 5
+_OF_DATA = ("blob-corrupt", "blob-missing", "blob-size", "manifest-corrupt", "manifest-missing", "manifest-unknown")
 _NEED_DATA = ("subset", "sample", "older_than", "time_budget", "trust_stored_checksums")
 _NEED_REPAIR = ("dry_run", "yes", "accept_proposals", "prune", "sources")
 
@@ -328,6 +329,8 @@ class _Run:
             click.echo(f"verified  {counts.verified_count} with {human_bytes(counts.verified_bytes)} in this run")
             click.echo(f"          of all bytes: {_coverage_text(result.coverage)}")
         _show_groups(result.findings)
+        if not result.findings:
+            click.echo("\nno findings: every image is whole")
 
 
 def _coverage_text(coverage: fsck.Coverage) -> str:
@@ -356,10 +359,7 @@ def _show_groups(findings: Sequence[fsck.CheckFinding], *, err: bool = False) ->
             kinds = Counter(found.id for found in group[_SHOWN_COUNT:])
             rest = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             click.echo(f"  ... and {rest}: see --details", err=err)
-    totals = Counter(found.severity for found in findings)
-    if not findings:
-        click.echo("\nno findings: every image is whole", err=err)
-    else:
+    if totals := Counter(found.severity for found in findings):
         click.echo("\n" + ", ".join(f"{totals[s]} {s.word}" for s in sorted(totals, reverse=True)), err=err)
 
 
@@ -370,6 +370,8 @@ def _show_finding(found: fsck.CheckFinding, *, err: bool) -> None:
         names = ", ".join(plain(image) for image in found.images[:_SHOWN_IMAGES])
         more = len(found.images) - _SHOWN_IMAGES
         click.echo(f"    hurts {names}" + (f" and {more} more" if more > 0 else ""), err=err)
+    elif found.id in _OF_DATA:
+        click.echo("    hurts no tag", err=err)
     if found.severity > Severity.INFO:
         click.echo(f"    -> {found.repair}", err=err)
 
