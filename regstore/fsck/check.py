@@ -177,8 +177,12 @@ class _Check:
             example = self._leftovers[0][0]
             detail = f"{count} temporary files with {size} bytes, such as {example}"
             findings.append(finding("leftover", where, detail, count=count, bytes=size))
-        if count := sum(1 for _ in self._volume.iter_multipart()):
-            findings.append(finding("multipart-open", where, f"{count} multipart uploads", count=count))
+        ages = [self._volume.newest_seen - upload.initiated for upload in self._volume.iter_multipart()]
+        if ages:
+            old = sum(age >= self._options.upload_age for age in ages)
+            detail = f"{len(ages)} multipart uploads, {old} of them abandoned"
+            evidence = {"count": len(ages), "abandoned_count": old, "oldest_seconds": round(max(ages))}
+            findings.append(finding("multipart-open", where, detail, **evidence))
         return findings
 
     def _check_data(self, blobs: Blobs, structure: StructureCheck) -> Coverage:

@@ -237,23 +237,24 @@ class _Planner:
         self._steps[link.key] = Step(Verb.WRITE, link.key, digest, (repository,), expected_link(digest), reason)
 
     def _plan_pruning(self) -> None:
+        """Remove what is old enough by the storage's clock: the newest time that it set on anything seen."""
         now = self._result.newest_seen
+        candidates: list[tuple[Step, float]] = []
         for key, _, newest in self._result.leftovers:
-            if now - newest >= self._options.grace:
-                self._steps[key] = Step(Verb.REMOVE, key, None, (), b"", "a half-written temporary file")
+            candidates.append((Step(Verb.REMOVE, key, None, (), b"", "a half-written temporary file"), newest))
         for finding in self._result.findings:
             spec = layout.parse_key(finding.subject)
-            if finding.id == "link-dangling" and isinstance(spec, layout.LayerLink):
-                entry = self._stat(finding.subject)
-                if entry is not None and now - entry >= self._options.grace:
-                    reason = "no manifest needs it, and its data are not there"
-                    self._steps[spec.key] = Step(Verb.REMOVE, spec.key, spec.digest, (spec.repository,), b"", reason)
-
-    def _stat(self, key: str) -> float | None:
-        try:
-            return self._driver.stat(key).newest
-        except NotFound:
-            return None
+            if finding.id != "link-dangling" or not isinstance(spec, layout.LayerLink):
+                continue
+            with suppress(NotFound):
+                entry = self._driver.stat(spec.key)
+                reason = "no manifest needs it, and its data are not there"
+                step = Step(Verb.REMOVE, spec.key, spec.digest, (spec.repository,), b"", reason)
+                candidates.append((step, entry.newest))
+                now = max(now, entry.ctime or entry.mtime)
+        for step, newest in candidates:
+            if now - newest >= self._options.grace:
+                self._steps[step.key] = step
 
 
 class _LinkPlanner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from regstore import fsck, gc
 from regstore.findings import Severity
 from regstore.registry import Registry, open_registry
+from support import images
 from support.damaged import DAMAGES, Damage, Sample
-from support.volume import layer_link_key
+from support.volume import blob_key, layer_link_key, tag_link_key
 
 pytestmark = pytest.mark.usefixtures("own_state")
 
@@ -141,3 +143,112 @@ def test_what_a_repair_moved_away_goes_with_a_purge(sample: Sample) -> None:
     assert gc.purge(registry, 0.0).run_ids == [done.run_id]
     assert list((sample.root / "regstore/repairs").iterdir()) == []
     assert fsck.undo_repair(registry).run_id == ""
+
+
+@pytest.mark.parametrize(("grace", "goes"), [(0.0, True), (3600.0, False)])
+def test_only_pruning_removes_what_nothing_needs(sample: Sample, *, grace: float, goes: bool) -> None:
+    leftover = blob_key(sample.shared).replace("/data", "/data.5b1c.tmp")
+    dangling = layer_link_key("app", "sha256:" + "0" * 64)
+    sample.writer.put(leftover, b"half")
+    sample.writer.layer_link("app", "sha256:" + "0" * 64)
+    before = sample.contents
+    registry, result = open_registry(str(sample.root)), check(sample)
+    assert {found.id for found in result.findings} == {"leftover", "link-dangling"}
+    assert fsck.plan_repair(registry, result, fsck.RepairOptions(grace=grace)).steps == []
+    options = fsck.RepairOptions(prune=True, grace=grace)
+
+    plan = fsck.plan_repair(registry, result, options)
+    fsck.repair_registry(registry, result, plan, options, check_options=fsck.Options())
+
+    assert before.keys() - sample.contents.keys() == ({leftover, dangling} if goes else set())
+    assert fsck.undo_repair(registry).restored_count == (2 if goes else 0)
+    assert sample.contents == before
+
+
+def test_a_dangling_link_stays_when_its_data_came_meanwhile(sample: Sample) -> None:
+    data = b"pushed meanwhile"
+    sample.writer.layer_link("app", images.digest_of(data))
+    registry, result = open_registry(str(sample.root)), check(sample)
+    options = fsck.RepairOptions(prune=True, grace=0.0)
+    plan = fsck.plan_repair(registry, result, options)
+    assert len(plan.steps) == 1
+    sample.writer.blob(data)
+
+    done = fsck.repair_registry(registry, result, plan, options, check_options=fsck.Options())
+
+    assert (sum(done.done.values()), done.skipped_count) == (0, 1)
+    assert layer_link_key("app", images.digest_of(data)) in sample.contents
+
+
+def test_what_a_registry_wrote_meanwhile_wins(sample: Sample) -> None:
+    tag, link = tag_link_key("app", "moved"), layer_link_key("app", sample.shared)
+    sample.put(tag, "")
+    sample.drop(link)
+    options = fsck.RepairOptions(accept_proposals=True)
+    registry, result = open_registry(str(sample.root)), check(sample)
+    plan = fsck.plan_repair(registry, result, options)
+    assert {step.key for step in plan.steps} == {tag, link}
+    sample.put(tag, sample.v1.digest)
+    sample.writer.layer_link("app", sample.shared)
+
+    done = fsck.repair_registry(registry, result, plan, options, check_options=fsck.Options())
+
+    assert (sum(done.done.values()), done.skipped_count, done.left.findings) == (0, 2, [])
+    assert Path(sample.path(tag)).read_text() == sample.v1.digest
+
+
+def test_a_blob_that_was_healed_meanwhile_stays(sample: Sample) -> None:
+    sample.flip(sample.shared)
+    registry, result = open_registry(str(sample.root)), check(sample, data=True)
+    options = fsck.RepairOptions()
+    plan = fsck.plan_repair(registry, result, options)
+    assert [step.verb for step in plan.steps] == [fsck.Verb.QUARANTINE]
+    sample.flip(sample.shared)
+
+    done = fsck.repair_registry(registry, result, plan, options, check_options=fsck.Options(data=True))
+
+    assert (done.skipped_count, done.left.findings) == (1, [])
+
+
+def test_an_undo_leaves_a_link_that_was_written_since(sample: Sample) -> None:
+    link = layer_link_key("app", sample.shared)
+    sample.drop(link)
+    repair(sample)
+    os.utime(sample.path(link), (os.stat(sample.path(link)).st_mtime + 60,) * 2)
+
+    undone = fsck.undo_repair(open_registry(str(sample.root)))
+
+    assert (undone.withdrawn_count, undone.kept_count) == (0, 1)
+    assert link in sample.contents
+
+
+def test_data_in_the_quarantine_of_a_collection_heal(sample: Sample) -> None:
+    registry = open_registry(str(sample.root))
+    os.unlink(sample.path(tag_link_key("other", "v1")))
+    shutil.rmtree(os.path.dirname(os.path.dirname(sample.path(tag_link_key("other", "v1")))))
+    collected = gc.collect(
+        registry,
+        gc.Options(offline=True, grace=0.0, delete_untagged=True, max_delete_percent=None),
+        settle_seconds=0.0,
+    )
+    assert collected.removed[gc.Kind.BLOB][0] > 0
+    for key in (sample.other.digest, sample.other.config, sample.other.layers[1]):
+        assert key is not None
+        assert blob_key(key) not in sample.contents
+    sample.writer.revision_link("other", sample.other.digest)
+    sample.writer.tag("other", "v1", sample.other.digest)
+    result, options = check(sample), fsck.RepairOptions()
+    assert bad(result) == ["manifest-missing"]
+    sources = [fsck.QuarantineSource(registry)]
+
+    done = fsck.repair_registry(
+        registry,
+        result,
+        fsck.plan_repair(registry, result, options, sources),
+        options,
+        sources,
+        check_options=fsck.Options(),
+    )
+
+    assert bad(done.left) == []
+    assert done.done[fsck.Verb.FETCH] == 3
