@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 from regstore import layout
 from regstore.digest import format_digest
 from regstore.fsck.catalogue import CheckFinding, finding
-from regstore.fsck.data import Coverage, Selection, select_blobs, verify_blobs
+from regstore.fsck.data import Checked, Coverage, Selection, select_blobs, verify_blobs
 from regstore.fsck.images import name_images
 from regstore.fsck.layers import check_layers
 from regstore.fsck.structure import Counts, NoMemory, StructureCheck, TolerantReader, iter_signs
 from regstore.fsck.tree import walk_tree
 from regstore.inventory.mark import Policy
-from regstore.inventory.survey import Survey
+from regstore.inventory.survey import SECOND_LOOKS_SECONDS, Survey
 from regstore.state import open_state
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from regstore.digest import Digest
     from regstore.fsck.options import Options
@@ -191,44 +191,65 @@ class _Check:
         there = ([d for d in shard if structure.signs.get(d, "=") in _THERE] for shard in blobs.iter_shards())
         selection = Selection(options.subset, options.sample, options.older_than)
         digests = select_blobs(there, selection, memory, now, random.SystemRandom())
-        corrupt: set[str] = set()
-        self._progress.start("data", sum(info.size for info in self._volume.iter_blob_info(digests)))
-        for checked in verify_blobs(
-            self._registry.driver,
-            digests,
-            memory,
-            jobs=self._read_jobs,
-            now=now,
-            time_budget=options.time_budget,
-            bandwidth=options.bandwidth,
-            trust_stored_checksums=options.trust_stored_checksums,
-            progress=self._progress,
-            cancel=self._cancel,
-        ):
+        verified = self._verify(digests, now, options.time_budget)
+        suspects: list[Digest] = []
+        self._progress.start("data", sum(size for _, size in self._iter_sizes(digests)))
+        for checked in verified:
             structure.counts.verified_count += checked.outcome == "good"
             structure.counts.verified_bytes += checked.size if checked.outcome == "good" else 0
+            if checked.outcome == "corrupt":
+                suspects.append(checked.digest)
+            elif checked.outcome == "unreadable":
+                key = layout.BlobData(checked.digest).key
+                self._errors[key] = finding("storage-error", key, checked.detail)
+        self._progress.finish()
+        self._look_twice(suspects, now, structure)
+        return self._coverage(blobs, structure.signs, now)
+
+    def _verify(self, digests: list[Digest], now: float, time_budget: float | None) -> Iterator[Checked]:
+        return verify_blobs(
+            self._registry.driver,
+            digests,
+            self._memory,
+            jobs=self._read_jobs,
+            now=now,
+            time_budget=time_budget,
+            bandwidth=self._options.bandwidth,
+            trust_stored_checksums=self._options.trust_stored_checksums,
+            progress=self._progress,
+            cancel=self._cancel,
+        )
+
+    def _look_twice(self, suspects: list[Digest], now: float, structure: StructureCheck) -> None:
+        """Hash what seemed corrupt once more: registries up to 3.0 write manifests in place."""
+        if not suspects:
+            return
+        self._cancel.wait(sum(SECOND_LOOKS_SECONDS))
+        corrupt: set[str] = set()
+        self._progress.start("corrupt data once more")
+        for checked in self._verify(suspects, now, None):
             if checked.outcome == "corrupt":
                 structure.signs[checked.digest] = "!"
                 subject = format_digest(checked.digest)
                 corrupt.add(subject)
                 structure.findings.append(finding("blob-corrupt", subject, checked.detail, bytes=checked.size))
-            elif checked.outcome == "unreadable":
-                key = layout.BlobData(checked.digest).key
-                self._errors[key] = finding("storage-error", key, checked.detail)
         self._progress.finish()
         # Why a blob has another size than its descriptor says is known now.
         structure.findings = [f for f in structure.findings if f.id != "blob-size" or f.subject not in corrupt]
-        return self._coverage(blobs, structure.signs, now)
+
+    def _iter_sizes(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, int]]:
+        for digest in digests:
+            with suppress(DriverError):
+                for info in self._volume.iter_blob_info([digest]):
+                    yield digest, info.size
 
     def _coverage(self, blobs: Blobs, signs: dict[Digest, str], now: float) -> Coverage:
         coverage = Coverage()
         for shard, digests in enumerate(blobs.iter_shards()):
             times = self._memory.verified_times(shard) if shard < 256 else {}
             there = [digest for digest in digests if signs.get(digest, "=") in _THERE]
-            for digest in there:
-                with suppress(DriverError):
-                    for info in self._volume.iter_blob_info([digest]):
-                        coverage.add(info.size, times.get(digest), now)
+            for digest, size in self._iter_sizes(there):
+                coverage.add(size, times.get(digest), now)
         return coverage
 
     def _policy_of(self, _: Repository) -> Policy:

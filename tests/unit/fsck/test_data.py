@@ -256,6 +256,21 @@ class TestInACheck:
 
         assert [f.id for f in self.check(sample).findings] == ["blob-corrupt"]
 
+    def test_what_is_being_written_is_looked_at_twice(self, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+        sample.flip(sample.shared)
+        waited: list[float] = []
+
+        def heal(cancel: Cancel, seconds: float) -> None:
+            waited.append(seconds)
+            sample.flip(sample.shared)
+
+        monkeypatch.setattr(Cancel, "wait", heal)
+
+        result = self.check(sample)
+
+        assert result.findings == []
+        assert [seconds > 1 for seconds in waited] == [True]
+
     def test_the_next_run_reads_only_what_is_due(self, sample: Sample) -> None:
         first = self.check(sample)
         assert first.coverage is not None
