@@ -88,6 +88,7 @@ class State:
         self._db = _open_database(path)
         self._repositories: dict[str, Known] = {}
         self._manifests: dict[str, bytes] = {}
+        self._diff_ids: dict[Digest, Digest] = {}
 
     def known_manifests(self, repository: str) -> dict[Digest, records.Record]:
         """Return the records of the manifests that are known of a repository."""
@@ -163,20 +164,25 @@ class State:
         for digest in digests:
             if len(digest) == 32:
                 shards.setdefault(digest[0], []).append(digest)
-        rows = []
-        for shard, members in shards.items():
-            times = self.verified_times(shard)
-            for digest in members:
-                if at is None:
-                    times.pop(digest, None)
-                else:
-                    times[digest] = at
-            rows.append((shard, b"".join([_VERIFIED.pack(*item) for item in times.items()])))
+        if not shards:
+            return
         with suppress(sqlite3.Error), self._db:
-            self._db.executemany("INSERT OR REPLACE INTO verified VALUES (?, ?)", rows)
+            # From the reading on: another run that writes between would bring back what this one forgets.
+            self._db.execute("BEGIN IMMEDIATE")
+            for shard, members in shards.items():
+                times = self.verified_times(shard)
+                for digest in members:
+                    if at is None:
+                        times.pop(digest, None)
+                    else:
+                        times[digest] = at
+                data = b"".join([_VERIFIED.pack(*item) for item in times.items()])
+                self._db.execute("INSERT OR REPLACE INTO verified VALUES (?, ?)", (shard, data))
 
     def diff_id(self, layer: Digest) -> Digest | None:
         """Return what a layer is known to decompress to: the digest of the plain bytes."""
+        if layer in self._diff_ids:
+            return self._diff_ids[layer]
         with suppress(sqlite3.Error):
             row = self._db.execute("SELECT diff_id FROM diff_ids WHERE layer = ?", (layer,)).fetchone()
             if row:
@@ -184,9 +190,10 @@ class State:
         return None
 
     def remember_diff_id(self, layer: Digest, diff_id: Digest) -> None:
-        """Note what a layer decompresses to; its data hashed right."""
-        with suppress(sqlite3.Error), self._db:
-            self._db.execute("INSERT OR REPLACE INTO diff_ids VALUES (?, ?)", (layer, diff_id))
+        """Note what a layer decompresses to, whose data were hashed on the way and found whole."""
+        self._diff_ids[layer] = diff_id
+        if len(self._diff_ids) >= _WRITE_COUNT:
+            self.commit()
 
     def commit(self) -> None:
         """Make what was remembered durable."""
@@ -197,9 +204,12 @@ class State:
         manifests = list(self._manifests.items())
         self._repositories.clear()
         self._manifests.clear()
+        diff_ids = list(self._diff_ids.items())
+        self._diff_ids.clear()
         with suppress(sqlite3.Error), self._db:
             self._db.executemany("INSERT OR REPLACE INTO repository VALUES (?, ?, ?, ?, ?)", rows)
             self._db.executemany("INSERT OR REPLACE INTO manifests VALUES (?, ?)", manifests)
+            self._db.executemany("INSERT OR REPLACE INTO diff_ids VALUES (?, ?)", diff_ids)
 
     def close(self) -> None:
         """Close the database; what was not committed is forgotten."""

@@ -40,6 +40,7 @@ OUTSIDE = {
     "click": ["regstore.cli"],
     "tqdm": ["regstore.cli"],
     "yaml": ["regstore.registry.config"],
+    "isal": ["regstore.fsck.layers"],
     "hypothesis": ["regstore_drivers.testing"],
     "pytest": ["regstore_drivers.testing"],
     "psutil": ["regstore"],

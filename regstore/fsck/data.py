@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat as stat_module
 import threading
 import time
 from contextlib import suppress
@@ -16,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from regstore.digest import Digest, format_digest, split_digest
+from regstore.errors import InterruptedRunError
 from regstore.layout import BlobData
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import HasLocalPath, HasStoredChecksum
@@ -74,7 +76,8 @@ class Selection:
             part, parts = self.subset
             if _number_of(digest) % parts != part - 1:
                 return False
-        if self.older_than is not None and verified_at is not None and now - verified_at < self.older_than:
+        # A time to come was noted by a clock that ran ahead: the blob would not be due for years.
+        if self.older_than is not None and verified_at is not None and 0 <= now - verified_at < self.older_than:
             return False
         return self.sample is None or random.random() < self.sample
 
@@ -125,11 +128,12 @@ def verify_blobs(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] | None = None,
 ) -> Iterator[Checked]:
     """Hash blobs and yield what came of each, in the order given.
 
     Those that are whole are remembered with the time at which the run began, those that are not are forgotten; so it is
-    with all that were done when the run is stopped.
+    with all that were done when the run is stopped, and they are yielded before the error is raised.
 
     Args:
         driver: the registry's.
@@ -137,39 +141,45 @@ def verify_blobs(
         state: where it is remembered when each was found whole.
         jobs: how many are read at once.
         now: the time that is remembered, in seconds since the epoch.
-        time_budget: no blob is begun when so many seconds have passed.
+        time_budget: no blob is begun when so many seconds have passed; one that was begun is read to its end.
         bandwidth: bytes a second, of all threads together.
         trust_stored_checksums: a SHA-256 of the whole object that the storage keeps proves it without reading.
         progress: advanced by bytes.
         cancel: asked between pieces.
-        clock: a clock that never goes back.
+        clock: a clock that never goes back, in seconds.
+        sleep: waits so many seconds, for the bandwidth; None: a wait that a request to stop ends.
 
     Raises:
         InterruptedRunError: somebody asked to stop.
     """
     progress, cancel = progress or NoProgress(), cancel or Cancel()
-    hasher = _Hasher(
-        Throttled(driver, bandwidth) if bandwidth else driver, progress, cancel, is_trusting=trust_stored_checksums
-    )
+
+    def wait(seconds: float) -> None:
+        with suppress(InterruptedRunError):  # raised at the end, when all that was done is told
+            cancel.wait(seconds)
+
+    if bandwidth:
+        driver = Throttled(driver, bandwidth, clock=clock, sleep=sleep or wait)
     deadline = None if time_budget is None else clock() + time_budget
+
+    def is_over() -> bool:
+        return cancel.is_requested or (deadline is not None and clock() >= deadline)
+
+    hasher = _Hasher(driver, progress, cancel, is_over, is_trusting=trust_stored_checksums)
     memory = _Memory(state, now, clock)
     try:
-        for checked in map_bounded(hasher.check_all, _batches(digests, deadline, clock, cancel), jobs):
+        for checked in map_bounded(hasher.check_all, _batches(digests, is_over), jobs):
             for one in checked:
                 memory.take(one)
                 yield one
-            cancel.check()
     finally:
         memory.store()
+    cancel.check()
 
 
-def _batches(
-    digests: Iterable[Digest], deadline: float | None, clock: Callable[[], float], cancel: Cancel
-) -> Iterator[list[Digest]]:
+def _batches(digests: Iterable[Digest], is_over: Callable[[], bool]) -> Iterator[list[Digest]]:
     remaining = iter(digests)
-    while batch := list(islice(remaining, _BATCH_COUNT)):
-        if cancel.is_requested or (deadline is not None and clock() >= deadline):
-            return
+    while not is_over() and (batch := list(islice(remaining, _BATCH_COUNT))):
         yield batch
 
 
@@ -201,10 +211,13 @@ class _Memory:
 class _Hasher:
     """Hashes blobs; called by several threads."""
 
-    def __init__(self, driver: Driver, progress: Progress, cancel: Cancel, *, is_trusting: bool) -> None:
+    def __init__(
+        self, driver: Driver, progress: Progress, cancel: Cancel, is_over: Callable[[], bool], *, is_trusting: bool
+    ) -> None:
         self._driver = driver
         self._progress = progress
         self._cancel = cancel
+        self._is_over = is_over
         self._is_trusting = is_trusting
         self._buffers = threading.local()
         self._lock = threading.Lock()
@@ -213,7 +226,7 @@ class _Hasher:
         """Check a batch; what is not begun when the run is to stop is left out."""
         done = []
         for digest in digests:
-            if self._cancel.is_requested:
+            if self._is_over():  # many batches wait for a thread
                 break
             checked = self._check(digest)
             if checked is not None:
@@ -226,15 +239,20 @@ class _Hasher:
         hasher = hashlib.new(algorithm)
         try:
             if self._is_vouched_for(key, digest):
-                return Checked(digest, "good", self._driver.stat(key).size)
+                size = self._driver.stat(key).size
+                self._advance(size)
+                return Checked(digest, "good", size)
             if isinstance(self._driver, HasLocalPath):
                 size = self._read_file(self._driver.local_path(key), hasher.update)
             else:
                 size = self._read_object(key, hasher.update)
         except (NotFound, FileNotFoundError):
             return Checked(digest, "gone", 0)
-        except (DriverError, OSError) as error:
+        except DriverError as error:
             return Checked(digest, "unreadable", 0, str(error))
+        except OSError as error:
+            # That of a read, unlike that of opening, names no file.
+            return Checked(digest, "unreadable", 0, f"{key}: {error.strerror}")
         if self._cancel.is_requested and hasher.hexdigest() != digits:
             return None  # stopped in its midst
         if hasher.hexdigest() != digits:
@@ -249,8 +267,11 @@ class _Hasher:
     def _read_file(self, path: str, update: Callable[[memoryview], object]) -> int:
         view: memoryview = getattr(self._buffers, "view", None) or memoryview(bytearray(_PIECE_BYTES))
         self._buffers.view = view
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Opening a pipe would wait for its writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
+            if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FileNotFoundError(path)  # as the driver says of it
             with suppress(OSError):  # only advice
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             size = 0
@@ -300,6 +321,6 @@ class Coverage:
         if verified_at is None:
             return
         for age, seconds in (*AGES_SECONDS.items(), ("ever", float("inf"))):
-            if now - verified_at < seconds:
+            if 0 <= now - verified_at < seconds:
                 self.verified_count[age] += 1
                 self.verified_bytes[age] += size

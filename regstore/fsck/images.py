@@ -116,4 +116,6 @@ def _hurt_tags(repository: Repository, manifests: ManifestReader, bad: set[Diges
         memo[digest] = frozenset(found)
         return memo[digest]
 
-    return {tag: digests for tag, digest in repository.tags.items() if (digests := reach(digest))}
+    # What a damaged tag meant is known where its index has one entry.
+    damaged = {tag: history[0] for tag, history in repository.tag_indexes.items() if len(history) == 1}
+    return {tag: digests for tag, digest in (damaged | repository.tags).items() if (digests := reach(digest))}
