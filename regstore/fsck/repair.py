@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from regstore import layout
 from regstore.digest import Digest, format_digest, parse_digest
+from regstore.fsck.catalogue import CheckFinding, finding
 from regstore.fsck.check import CheckResult, check_registry
 from regstore.fsck.journal import Entry, Ledger
 from regstore.fsck.plan import RepairOptions, RepairPlan, Step, Verb, plan_repair
@@ -23,12 +24,11 @@ from regstore.lock import hold_lock
 from regstore.registry.scan import parse_link
 from regstore.state import open_state
 from regstore.work import Cancel, NoProgress
-from regstore_drivers.errors import AlreadyExists, NotFound
+from regstore_drivers.errors import AlreadyExists, NotFound, PermissionDenied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from regstore.fsck.catalogue import CheckFinding
     from regstore.fsck.options import Options
     from regstore.fsck.sources import Source
     from regstore.lock import Holder
@@ -124,9 +124,19 @@ class _Repair:
         self._skipped = 0
         self._fetched: dict[Digest, int] = {}
         self._failures: dict[Digest, str] = {}
+        self._refusals: dict[str, CheckFinding] = {}
         self._touched: set[str] = set()
 
     def run(self, result: CheckResult, plan: RepairPlan) -> RepairResult:
+        try:
+            return self._run(result, plan)
+        except BaseException as error:
+            if self._ledger.is_begun:
+                done = ", ".join(f"{count} {verb.value}" for verb, count in self._done.items() if count) or "nothing"
+                error.add_note(f"done until then: {done}; run it again to go on, or take it back with fsck undo")
+            raise
+
+    def _run(self, result: CheckResult, plan: RepairPlan) -> RepairResult:
         first = result
         for _ in range(_ROUNDS):
             before = sum(self._done.values())
@@ -158,7 +168,11 @@ class _Repair:
                 self._ledger.write(self._entries(batch))
                 for step in batch:
                     self._cancel.check()
-                    is_done = take[step.verb](step, self._ledger.quarantine_key(step.key))
+                    is_done = False
+                    try:
+                        is_done = take[step.verb](step, self._ledger.quarantine_key(step.key))
+                    except PermissionDenied as error:
+                        self._refusals[step.key] = finding("storage-error", step.key, str(error))
                     self._done[step.verb] += is_done
                     self._skipped += not is_done
                     self._touched.update(step.repositories)
@@ -181,8 +195,8 @@ class _Repair:
         if held is not None:
             try:
                 self._driver.move(step.key, to)
-            except NotFound:
-                return False  # somebody deleted it: there is nothing to repair any more
+            except (NotFound, AlreadyExists):
+                return False  # somebody deleted it, or this run moved one away already
         try:
             self._driver.write(step.key, step.content, len(step.content), if_absent=True)
         except AlreadyExists:
@@ -203,7 +217,7 @@ class _Repair:
             if is_whole(self._driver, step.key, step.digest):
                 return False
             self._driver.move(step.key, to)
-        except NotFound:
+        except (NotFound, AlreadyExists):
             return False
         return True
 
@@ -226,7 +240,7 @@ class _Repair:
             return False
         try:
             self._driver.move(step.key, to)
-        except NotFound:
+        except (NotFound, AlreadyExists):
             return False
         return True
 
@@ -240,7 +254,7 @@ class _Repair:
             is_left = found.id in _CARRIED or self._is_still_corrupt(found)
             if is_left and (found.id, found.subject) not in known:
                 result.findings.append(found)
-        result.findings = [self._with_failure(found) for found in result.findings]
+        result.findings = [self._with_failure(found) for found in result.findings] + list(self._refusals.values())
         result.findings.sort(key=lambda found: (-found.severity, found.id, found.subject))
         return result
 

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from regstore import fsck, gc
+from regstore.errors import InterruptedRunError
 from regstore.findings import Severity
 from regstore.registry import Registry, open_registry
+from regstore.work import Cancel
+from regstore_drivers.errors import DriverError, PermissionDenied, Unavailable
+from regstore_drivers.filesystem import FilesystemDriver
+from regstore_drivers.wrappers import Faulty
 from support import images
 from support.damaged import DAMAGES, Damage, Sample
 from support.volume import blob_key, layer_link_key, tag_link_key
@@ -252,3 +257,85 @@ def test_data_in_the_quarantine_of_a_collection_heal(sample: Sample) -> None:
 
     assert bad(done.left) == []
     assert done.done[fsck.Verb.FETCH] == 3
+
+
+def planned(driver: Faulty, *sources: fsck.Source) -> tuple[Registry, fsck.CheckResult, fsck.RepairPlan]:
+    """Check what lies behind a driver with faults, and plan."""
+    registry = Registry(driver)
+    result = fsck.check_registry(registry, fsck.Options())
+    return registry, result, fsck.plan_repair(registry, result, fsck.RepairOptions(), sources)
+
+
+def test_a_step_that_is_not_permitted_is_told_and_the_rest_goes_on(sample: Sample) -> None:
+    links = [layer_link_key("app", sample.shared), layer_link_key("other", sample.shared)]
+    for link in links:
+        sample.drop(link)
+    driver = Faulty(FilesystemDriver(str(sample.root)))
+    registry, result, plan = planned(driver)
+    driver.fail("write", links[0], PermissionDenied("not for you"), times=None)
+
+    done = fsck.repair_registry(registry, result, plan, fsck.RepairOptions(), check_options=fsck.Options())
+
+    assert done.done[fsck.Verb.WRITE] == 1
+    assert bad(done.left) == ["layer-link-missing", "storage-error"]
+    assert "not for you" in next(found.detail for found in done.left.findings if found.id == "storage-error")
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_a_storage_that_fails_ends_it_with_what_was_done(sample: Sample, *, is_begun: bool) -> None:
+    links = [layer_link_key("app", sample.shared), layer_link_key("other", sample.shared)]
+    for link in links:
+        sample.drop(link)
+    driver = Faulty(FilesystemDriver(str(sample.root)))
+    registry, result, plan = planned(driver)
+    driver.fail("write", links[1] if is_begun else "regstore/*", Unavailable("tired"), times=None)
+
+    with pytest.raises(DriverError) as error:
+        fsck.repair_registry(registry, result, plan, fsck.RepairOptions(), check_options=fsck.Options())
+
+    notes = [
+        "done until then: 1 write; run it again to go on, or take it back with fsck undo",
+    ]
+    assert getattr(error.value, "__notes__", []) == (notes if is_begun else [])
+
+
+def test_a_request_to_stop(sample: Sample) -> None:
+    sample.drop(layer_link_key("app", sample.shared))
+    registry, result, plan = planned(Faulty(FilesystemDriver(str(sample.root))))
+    cancel = Cancel()
+    cancel.request()
+    before = sample.contents
+
+    with pytest.raises(InterruptedRunError):
+        fsck.repair_registry(registry, result, plan, fsck.RepairOptions(), check_options=fsck.Options(), cancel=cancel)
+    assert sample.contents == before
+
+
+def test_what_no_source_gives_is_told_with_the_reason(sample: Sample, tmp_path: Path) -> None:
+    backup = sample.copy(tmp_path / "backup")
+    sample.drop(blob_key(sample.shared))
+    Path(backup / blob_key(sample.shared)).write_bytes(b"rotten there too")
+
+    done = repair(sample, backup)
+
+    found = next(found for found in done.left.findings if found.id == "blob-missing")
+    assert "it could not be fetched: file://" in found.detail
+    assert not os.path.exists(sample.path(blob_key(sample.shared)))
+
+
+def test_what_a_registry_writes_into_a_link_that_is_moved_away_is_kept(sample: Sample) -> None:
+    tag = tag_link_key("app", "moved")
+    sample.put(tag, "")
+    driver = Faulty(FilesystemDriver(str(sample.root)))
+    registry = Registry(driver)
+    result, options = fsck.check_registry(registry, fsck.Options()), fsck.RepairOptions(accept_proposals=True)
+    plan = fsck.plan_repair(registry, result, options)
+
+    def write_late() -> None:
+        moved = next((sample.root / "regstore/repairs").rglob("moved/current/link"))
+        moved.write_text(sample.v1.digest)  # through the descriptor that the registry had opened
+
+    driver.call_after("move", tag, write_late)
+    fsck.repair_registry(registry, result, plan, options, check_options=fsck.Options())
+
+    assert Path(sample.path(tag)).read_text() == sample.v1.digest
