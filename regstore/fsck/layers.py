@@ -9,50 +9,60 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import zstandard
 
-from regstore.digest import Digest, format_digest, parse_digest
+from regstore.digest import Digest, format_digest, is_digest_of, parse_digest, split_digest
 from regstore.fsck.catalogue import CheckFinding, finding
 from regstore.layout import BlobData
 from regstore.work import Cancel, NoProgress, map_bounded
-from regstore_drivers.errors import DriverError, NotFound, TooLarge
+from regstore_drivers.errors import DriverError, NotFound
+
+try:
+    from isal import isal_zlib as codec  # type: ignore[import-not-found,unused-ignore]
+except ImportError:
+    import zlib as codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from regstore.state import State
     from regstore.work import Progress
     from regstore_drivers.base import ReadDriver
 
 _PIECE_BYTES = 1024 * 1024
+_PACKED_BYTES = 64 * 1024
+"""Compressed bytes at once: what follows a gzip member is copied at its end, and seekable layers have many members."""
 _LIMIT_BYTES = 1 << 40
 """No layer is larger than that; what decompresses to more is a bomb."""
-_LAYER_TYPES = (
-    "application/vnd.docker.image.rootfs.diff.tar",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar",
-    "application/vnd.oci.image.layer.v1.tar",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+_WINDOW_BYTES = 1 << 29
+"""The largest zstd window that containerd takes; a decoder needs as much memory."""
+_LAYER_TYPES = frozenset(
+    base + packing
+    for base, packings in (
+        ("application/vnd.docker.image.rootfs.diff.tar", ("", ".gzip", ".zstd")),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar", ("", ".gzip", ".zstd")),
+        ("application/vnd.oci.image.layer.v1.tar", ("", "+gzip", "+zstd")),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar", ("", "+gzip", "+zstd")),
+    )
+    for packing in packings
 )
+"""Exactly these: an encrypted layer (`...tar+gzip+encrypted`) is none that can be decompressed."""
 _CONFIG_TYPES = (
     "application/vnd.docker.container.image.v1+json",
     "application/vnd.oci.image.config.v1+json",
 )
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE = tuple(bytes([0x50 + number, 0x2A, 0x4D, 0x18]) for number in range(16))
 
 
 class UndecodableError(Exception):
     """The bytes cannot be decompressed. The message says why."""
 
 
-class _Expected(NamedTuple):
-    """What an image says of one of its layers."""
-
-    layer: Digest
-    diff_id: Digest
-    image: Digest
+class _StoppedError(Exception):
+    """Somebody asked to stop in the midst of a layer."""
 
 
 def check_layers(
@@ -68,71 +78,88 @@ def check_layers(
 
     Each layer is decompressed once, whatever images share it, and never again when its diff id is remembered. What is
     not a layer of a file system (attestations, charts, modules) is left alone; so is what is absent, which other checks
-    find.
+    find. A layer whose data do not hash to their name is undecodable, and nothing is remembered of it.
 
     Args:
         driver: the registry's.
         images: manifests; those of other kinds than images are passed over.
         state: what layers are known to decompress to.
         jobs: how many are decompressed at once.
-        progress, cancel: told and asked between layers.
+        progress: told of each layer.
+        cancel: asked between pieces; what was decompressed by then is remembered.
 
     Raises:
         InterruptedRunError: somebody asked to stop.
     """
     progress, cancel = progress or NoProgress(), cancel or Cancel()
-    wanted: dict[Digest, list[_Expected]] = {}
+    wanted: dict[Digest, dict[Digest, list[Digest]]] = {}
     for image in images:
         cancel.check()
         expected = _expectations(driver, image)
         if isinstance(expected, CheckFinding):
             yield expected
             continue
-        for one in expected:
-            others = wanted.setdefault(one.layer, [])
-            if all(one.diff_id != other.diff_id for other in others):
-                others.append(one)
+        for layer, diff_id in expected:
+            wanted.setdefault(layer, {}).setdefault(diff_id, []).append(image)
     progress.start("layers", len(wanted))
-
-    def look(layer: Digest) -> Digest | UndecodableError | None:
-        cancel.check()
-        return _diff_id_of(driver, layer)
-
-    known = {layer: diff_id for layer in wanted if (diff_id := state.diff_id(layer))}
-    unknown = [layer for layer in wanted if layer not in known]
-    progress.advance(len(known))
-    for layer, diff_id in known.items():
-        yield from _compare(wanted[layer], diff_id)
-    for layer, seen in zip(unknown, map_bounded(look, unknown, jobs), strict=True):
-        progress.advance()
-        if isinstance(seen, UndecodableError):
-            images_of = [format_digest(one.image) for one in wanted[layer]]
-            yield finding("layer-undecodable", format_digest(layer), str(seen), manifests=images_of)
-        elif seen is not None:
-            state.remember_diff_id(layer, seen)
-            yield from _compare(wanted[layer], seen)
+    try:
+        yield from _compare_all(driver, wanted, state, jobs, progress, cancel)
+    finally:
+        state.commit()
+    cancel.check()
     progress.finish()
 
 
-def _compare(expected: list[_Expected], seen: Digest) -> Iterator[CheckFinding]:
-    for one in expected:
-        if one.diff_id != seen:
+def _compare_all(
+    driver: ReadDriver,
+    wanted: Mapping[Digest, Mapping[Digest, list[Digest]]],
+    state: State,
+    jobs: int,
+    progress: Progress,
+    cancel: Cancel,
+) -> Iterator[CheckFinding]:
+    def look(layer: Digest) -> Digest | UndecodableError | None:
+        try:
+            return None if cancel.is_requested else _diff_id_of(driver, layer, cancel)
+        except _StoppedError:
+            return None
+
+    unknown = []
+    for layer, images_by_diff_id in wanted.items():
+        if diff_id := state.diff_id(layer):
+            progress.advance()
+            yield from _compare(layer, images_by_diff_id, diff_id)
+        else:
+            unknown.append(layer)
+    for layer, seen in zip(unknown, map_bounded(look, unknown, jobs), strict=True):
+        progress.advance()
+        if isinstance(seen, UndecodableError):
+            images = sorted({format_digest(image) for images in wanted[layer].values() for image in images})
+            yield finding("layer-undecodable", format_digest(layer), str(seen), manifests=images)
+        elif seen is not None:
+            state.remember_diff_id(layer, seen)
+            yield from _compare(layer, wanted[layer], seen)
+
+
+def _compare(layer: Digest, images_by_diff_id: Mapping[Digest, list[Digest]], seen: Digest) -> Iterator[CheckFinding]:
+    for diff_id, images in images_by_diff_id.items():
+        if diff_id != seen:
             detail = (
-                f"decompresses to {format_digest(seen)}, and the configuration of {format_digest(one.image)} says "
-                f"{format_digest(one.diff_id)}"
+                f"decompresses to {format_digest(seen)}, and the configuration of {format_digest(images[0])} says "
+                f"{format_digest(diff_id)}"
             )
             yield finding(
                 "layer-diffid",
-                format_digest(one.layer),
+                format_digest(layer),
                 detail,
-                manifests=[format_digest(one.image)],
-                expected=format_digest(one.diff_id),
+                manifests=sorted({format_digest(image) for image in images}),
+                expected=format_digest(diff_id),
                 seen=format_digest(seen),
             )
 
 
-def _expectations(driver: ReadDriver, image: Digest) -> list[_Expected] | CheckFinding:
-    """Return what an image's configuration says of its layers; nothing where it is no image, or is not there."""
+def _expectations(driver: ReadDriver, image: Digest) -> list[tuple[Digest, Digest]] | CheckFinding:
+    """Return layers and diff ids as an image's configuration says; nothing where it is no image, or is not there."""
     manifest = _read_json(driver, image)
     config = manifest.get("config")
     layers = manifest.get("layers")
@@ -140,25 +167,40 @@ def _expectations(driver: ReadDriver, image: Digest) -> list[_Expected] | CheckF
         return []
     try:
         digest = parse_digest(config["digest"])
+        names = [parse_digest(layer["digest"]) for layer in layers]
+        types = [layer.get("mediaType") for layer in layers]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []  # a manifest that is not understood, a finding of others
+    are_layers = [kind in _LAYER_TYPES for kind in types]
+    if not any(are_layers):
+        return []
+    try:
         data = driver.read(BlobData(digest).key)
-    except (NotFound, KeyError, ValueError, TypeError):
+    except NotFound:
         return []
     except DriverError as error:
         return finding("storage-error", BlobData(digest).key, str(error))
     try:
-        diff_ids = [parse_digest(text) for text in json.loads(data)["rootfs"]["diff_ids"] or []]
-        names = [parse_digest(layer["digest"]) for layer in layers]
-        types = [str(layer.get("mediaType", "")) for layer in layers]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        detail = f"the configuration of {format_digest(image)} does not list diff ids: {error!r}"
+        diff_ids = _diff_ids_in(data, digest, len(names))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        detail = f"the configuration of {format_digest(image)} does not list its layers: {error!r}"
         return finding("config-undecodable", format_digest(digest), detail, manifests=[format_digest(image)])
-    if len(diff_ids) != len(names):
-        if not any(kind.startswith(_LAYER_TYPES) for kind in types):
-            return []
-        detail = f"{len(names)} layers in {format_digest(image)} and {len(diff_ids)} diff ids in its configuration"
-        return finding("config-undecodable", format_digest(digest), detail, manifests=[format_digest(image)])
-    rows = zip(names, diff_ids, types, strict=True)
-    return [_Expected(name, diff_id, image) for name, diff_id, kind in rows if kind.startswith(_LAYER_TYPES)]
+    rows = zip(names, diff_ids, are_layers, strict=True)
+    return [(name, diff_id) for name, diff_id, is_layer in rows if is_layer]
+
+
+def _diff_ids_in(data: bytes, digest: Digest, count: int) -> list[Digest]:
+    """Return the diff ids of a configuration for that many layers.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, RecursionError: it does not list them.
+    """
+    if not is_digest_of(digest, data):
+        raise ValueError("its bytes do not hash to its name")
+    diff_ids = [parse_digest(text) for text in json.loads(data)["rootfs"]["diff_ids"] or []]
+    if len(diff_ids) != count:
+        raise ValueError(f"{count} layers, and {len(diff_ids)} diff ids")
+    return diff_ids
 
 
 def _read_json(driver: ReadDriver, digest: Digest) -> dict[str, Any]:
@@ -170,22 +212,45 @@ def _read_json(driver: ReadDriver, digest: Digest) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _diff_id_of(driver: ReadDriver, layer: Digest) -> Digest | UndecodableError | None:
+def _diff_id_of(driver: ReadDriver, layer: Digest, cancel: Cancel) -> Digest | UndecodableError | None:
     """Hash what a layer decompresses to; None when it is not there or cannot be read."""
     hasher = hashlib.sha256()
     size = 0
     try:
         with driver.open(BlobData(layer).key) as stream:
-            for piece in iter_plain(stream):
+            packed = _Hashing(stream, layer)
+            for piece in iter_plain(cast("BinaryIO", packed)):
                 hasher.update(piece)
                 size += len(piece)
                 if size > _LIMIT_BYTES:
                     return UndecodableError(f"decompresses to more than {_LIMIT_BYTES} bytes")
+                if cancel.is_requested:
+                    raise _StoppedError
     except UndecodableError as error:
         return error
-    except (NotFound, TooLarge, DriverError):
+    except DriverError:
         return None
-    return Digest(hasher.digest())
+    return packed.trouble() or Digest(hasher.digest())
+
+
+class _Hashing:
+    """A stream that hashes what is read from it: what rotten data decompress to must not be remembered."""
+
+    def __init__(self, stream: BinaryIO, digest: Digest) -> None:
+        self._stream = stream
+        algorithm, self._digits = split_digest(digest)
+        self._hasher = hashlib.new(algorithm)
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._hasher.update(data)
+        return data
+
+    def trouble(self) -> UndecodableError | None:
+        """Say that all the bytes do not hash to the name, if that is so."""
+        if self._hasher.hexdigest() == self._digits:
+            return None
+        return UndecodableError(f"its data are corrupt: they hash to {self._hasher.name}:{self._hasher.hexdigest()}")
 
 
 def iter_plain(stream: BinaryIO) -> Iterator[bytes]:
@@ -194,10 +259,10 @@ def iter_plain(stream: BinaryIO) -> Iterator[bytes]:
     Raises:
         UndecodableError: damaged, or (of gzip data; cut zstd data are just other ones) cut off.
     """
-    first = stream.read(_PIECE_BYTES)
+    first = stream.read(_PACKED_BYTES)
     if first.startswith(_GZIP):
         yield from _iter_gzip(stream, first)
-    elif first.startswith(_ZSTD):
+    elif first.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
         yield from _iter_zstd(stream, first)
     else:
         while first:
@@ -206,28 +271,37 @@ def iter_plain(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _iter_gzip(stream: BinaryIO, data: bytes) -> Iterator[bytes]:
-    decoder = zlib.decompressobj(31)
+    decoder = codec.decompressobj(31)
     try:
         while data:
             yield decoder.decompress(data, _PIECE_BYTES)
             data = decoder.unconsumed_tail
             if decoder.eof:
-                # Members on end are one layer; blanks after the last are what tapes leave.
-                rest = (decoder.unused_data or b"").lstrip(b"\0") or stream.read(_PIECE_BYTES).lstrip(b"\0")
-                if not rest:
+                data = _next_member(stream, decoder.unused_data)
+                if not data:
                     return
-                decoder, data = zlib.decompressobj(31), rest
+                decoder = codec.decompressobj(31)
             elif not data:
-                data = stream.read(_PIECE_BYTES)
-        if not decoder.eof:
-            raise UndecodableError("the gzip data are cut off")
-    except zlib.error as error:
+                data = stream.read(_PACKED_BYTES)
+    except codec.error as error:
         raise UndecodableError(f"no gzip data: {error}") from error
+    raise UndecodableError("the gzip data are cut off")
+
+
+def _next_member(stream: BinaryIO, rest: bytes) -> bytes:
+    """Return what follows a member: members on end are one layer. Zeros after the last are what tapes leave."""
+    rest = rest.lstrip(b"\0")
+    while not rest:
+        piece = stream.read(_PACKED_BYTES)
+        if not piece:
+            return b""
+        rest = piece.lstrip(b"\0")
+    return rest
 
 
 def _iter_zstd(stream: BinaryIO, data: bytes) -> Iterator[bytes]:
     try:
-        reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(
+        reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).stream_reader(
             cast("BinaryIO", _Rest(data, stream)), read_across_frames=True, closefd=False
         )
         while piece := reader.read(_PIECE_BYTES):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from regstore import layout
 from regstore.digest import HEX_LENGTHS
 from regstore.fsck.catalogue import CheckFinding, finding
-from regstore.fsck.owners import Places, class_of, iter_findings
+from regstore.fsck.owners import Spots, iter_findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,9 @@ _STRUCTURE = frozenset({"_layers", "_manifests", "_uploads"})
 _HEX = re.compile(r"[0-9a-f]+")
 _DIGITS = re.compile(r"[0-9]+")
 _SHOWN_COUNT = 1000
+_DEEPEST = 200
+"""No name is that deep: 128 components of a repository's, and a few of the layout's."""
+_ABOVE = ("docker", "docker/registry", layout.V2.rstrip("/"))
 
 
 class Place(NamedTuple):
@@ -133,89 +137,114 @@ def walk_tree(root: str, progress: Progress, cancel: Cancel) -> TreeResult:
     Raises:
         InterruptedRunError: somebody asked to stop.
     """
-    walk = _Walk(root, progress, cancel)
     progress.start("files and directories")
-    files, directories = walk.walk(layout.V2.rstrip("/"), _V2)
-    backup = layout.SOFT_DELETED.partition("/")[0]
-    before = walk.result.file_count, walk.result.total_bytes
-    walk.walk(backup, _ANYTHING)
-    progress.finish()
-    if count := walk.result.file_count - before[0]:
-        size = walk.result.total_bytes - before[1]
-        walk.result.findings.append(
-            finding("soft-deleted", backup, f"{count} files with {size} bytes", count=count, bytes=size)
-        )
+    walk = _Walk(root, progress, cancel)
+    spots = walk.walk(layout.V2.rstrip("/"), _V2)
+    for above in _ABOVE:
+        walk.add_directory(above, spots)
     walk.conclude()
-    walk.result.findings += iter_findings(files, directories)
+    walk.result.findings += iter_findings(spots, layout.V2.rstrip("/"))
+    backup = _Walk(root, progress, cancel)
+    backup.walk(layout.SOFT_DELETED.partition("/")[0], _ANYTHING)
+    progress.finish()
+    if count := backup.result.file_count:
+        size = backup.result.total_bytes
+        where = layout.SOFT_DELETED.partition("/")[0]
+        detail = f"{count} files with {size} bytes"
+        walk.result.findings.append(finding("soft-deleted", where, detail, count=count, bytes=size))
     return walk.result
 
 
 class _Walk:
     def __init__(self, root: str, progress: Progress, cancel: Cancel) -> None:
         self._root = root.rstrip("/")
+        self._real_root = os.path.realpath(root)
         self._progress = progress
         self._cancel = cancel
         self.result = TreeResult()
         self._strays: list[str] = []
         self._stray_count = 0
+        self._error_count = 0
         self._empty_count = 0
+        self._parts_count = 0
         self._linked: set[tuple[int, int]] = set()
 
-    def walk(self, key: str, place: Place) -> tuple[Places, Places]:
-        """Walk one directory; return where the files and the directories below it are, by owner and mode."""
+    def walk(self, key: str, place: Place, depth: int = 0) -> Spots:
+        """Walk one directory; return where the files and directories below it are, by owner."""
         self._cancel.check()
-        files, directories = Places(), Places()
+        spots = Spots()
         try:
             with os.scandir(f"{self._root}/{key}") as listing:
                 entries = list(listing)
         except OSError as error:
             self._note_error(error, key)
-            return files, directories
+            return spots
         self.result.directory_count += 1
         self._empty_count += not entries
         for entry in entries:
             path = f"{key}/{entry.name}"
             try:
-                status = entry.stat(follow_symlinks=False)
-                is_directory = entry.is_dir(follow_symlinks=False) or self._leads_on(entry, place)
+                is_link = entry.is_symlink()
+                status = entry.stat()
+                is_directory = stat.S_ISDIR(status.st_mode)
             except OSError as error:
                 self._note_error(error, path)
                 continue
+            if is_link and is_directory and not self._leads_on(path, entry.name, place, status):
+                continue
             if is_directory:
-                below = self._walk_child(path, entry.name, place)
-                files.merge(below[0])
-                directories.merge(below[1])
-                if not entry.is_symlink():
-                    directories.add(class_of(status), path)
+                below = self._walk_child(path, entry.name, place, depth)
+                below.add(path, status)
+                below.collapse(path)
+                spots.merge(below)
             else:
                 self._take_file(path, entry.name, place, status)
-                files.add(class_of(status), path)
+                spots.add(path, status)
         self._progress.advance(len(entries))
-        files.collapse(key)
-        directories.collapse(key)
-        return files, directories
+        return spots
 
-    def _leads_on(self, entry: os.DirEntry[str], place: Place) -> bool:
-        """Follow a symbolic link where the registry does, but not twice to the same directory."""
-        if not entry.is_symlink() or not place.is_names or not entry.is_dir():
+    def add_directory(self, key: str, spots: Spots) -> None:
+        """Note a directory above the tree, without which nobody gets at it."""
+        try:
+            spots.add(key, os.stat(f"{self._root}/{key}"))
+        except OSError as error:
+            self._note_error(error, key)
+
+    def _leads_on(self, path: str, name: str, place: Place, status: os.stat_result) -> bool:
+        """Follow a symbolic link where the registry does, but not twice to the same directory, nor to one that is
+        walked anyhow."""
+        if place.enter(name) is None:
+            self._note_stray(path)
             return False
-        status = entry.stat()
         identity = status.st_dev, status.st_ino
-        is_new = identity not in self._linked
+        is_inside = os.path.realpath(f"{self._root}/{path}").startswith(f"{self._real_root}/")
+        is_new = identity not in self._linked and not is_inside
         self._linked.add(identity)
         return is_new
 
-    def _walk_child(self, path: str, name: str, place: Place) -> tuple[Places, Places]:
+    def _walk_child(self, path: str, name: str, place: Place, depth: int) -> Spots:
         child = place.enter(name)
-        if child is not None:
-            return self.walk(path, child)
-        if place.is_names and self._has_structure(path, place):
-            self.result.findings.append(
-                finding("name-illegal", path, "no registry accepts that name, and there are images below it")
-            )
-        else:
+        if depth >= _DEEPEST:
             self._note_stray(path)
-        return self.walk(path, _ANYTHING)
+            return Spots()
+        if child is None:
+            if place.is_names and self._has_structure(path, place):
+                self._note_illegal(path)
+            else:
+                self._note_stray(path)
+            return self.walk(path, _ANYTHING, depth + 1)
+        before, parts = self._stray_count, self._parts_count
+        if name in _PARTS:
+            self._parts_count += 1
+            if len(path) - len(f"{layout.REPOSITORIES}/{name}") > layout.MAX_NAME_LENGTH:
+                self._note_illegal(path.rpartition("/")[0])
+        spots = self.walk(path, child, depth + 1)
+        if child is _REPOSITORY and self._parts_count == parts and self._stray_count > before:
+            # No repository is below: it is strange as a whole.
+            del self._strays[before:]
+            self._stray_count = before
+            self._note_stray(path)
+        return spots
 
     def _has_structure(self, path: str, place: Place) -> bool:
         """Tell whether a directory of an illegal name holds what a repository, or a tag, holds."""
@@ -223,10 +252,15 @@ class _Walk:
             return os.path.isdir(f"{self._root}/{path}/current") or os.path.isdir(f"{self._root}/{path}/index")
         return any(_STRUCTURE.intersection(names) for _, names, _ in os.walk(f"{self._root}/{path}"))
 
+    def _note_illegal(self, path: str) -> None:
+        self.result.findings.append(
+            finding("name-illegal", path, "no registry accepts that name, and there are images below it")
+        )
+
     def _take_file(self, path: str, name: str, place: Place, status: os.stat_result) -> None:
         self.result.file_count += 1
         self.result.total_bytes += status.st_size
-        if place.has(name):
+        if place.has(name) and stat.S_ISREG(status.st_mode):
             return
         is_temporary = name.startswith(".nfs") or name.endswith(".regstore-tmp")
         if is_temporary or isinstance(layout.parse_key(path), layout.Leftover):
@@ -240,7 +274,10 @@ class _Walk:
             self._strays.append(path)
 
     def _note_error(self, error: OSError, key: str) -> None:
-        if error.errno not in _ABSENT:
+        if error.errno in _ABSENT:
+            return
+        self._error_count += 1
+        if self._error_count <= _SHOWN_COUNT:
             path = f"{self._root}/{key}"
             self.result.findings.append(finding("storage-error", path, error.strerror or str(error)))
 
@@ -250,6 +287,8 @@ class _Walk:
         findings += [finding("stray", path, "is not of the registry's layout") for path in self._strays]
         if more := self._stray_count - len(self._strays):
             findings.append(finding("stray", where, f"{more} more keys that are not of the registry's layout"))
+        if (more := self._error_count - _SHOWN_COUNT) > 0:
+            findings.append(finding("storage-error", f"{self._root}/{where}", f"{more} more that cannot be read"))
         if self._empty_count:
             count = self._empty_count
             findings.append(finding("directory-empty", where, f"{count} empty directories", count=count))

@@ -16,11 +16,11 @@ from regstore import layout
 from regstore.errors import InterruptedRunError
 from regstore.findings import Severity
 from regstore.fsck.catalogue import CheckFinding
-from regstore.fsck.owners import Class, Places, iter_findings
+from regstore.fsck.owners import Spots, iter_findings
 from regstore.fsck.tree import TreeResult, walk_tree
 from regstore.work import Cancel, NoProgress
 from support.damaged import Sample
-from support.volume import V2, blob_key, layer_link_key, revision_link_key, tag_link_key, upload_prefix, write_file
+from support.volume import V2, blob_key, layer_link_key, revision_link_key, tag_link_key, write_file
 
 USER = 4711
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -173,20 +173,29 @@ class TestOwners:
         found = next(f for f in result.findings if f.id == "owner-unreadable")
         assert (found.evidence["count"], found.evidence["uid"], found.evidence["majority_uid"]) == (1, 0, USER)
 
-    def test_a_subtree_is_one_finding(self, owned: Sample) -> None:
-        subtree = f"{V2}/repositories/app/_manifests"
+    @pytest.mark.parametrize(
+        ("mode", "kind"), [(0o755, "owner-unwritable"), (0o777, "owner-differs"), (0o750, "owner-unreadable")]
+    )
+    def test_a_subtree_is_one_finding(self, owned: Sample, mode: int, kind: str) -> None:
+        subtree = f"{V2}/repositories/app"
         give(owned.path(subtree), 1234, 1234)
-        os.chown(owned.path(subtree), USER, USER)
+        for number, path in enumerate((owned.root / subtree).rglob("*")):
+            path.chmod(mode & (0o777 if path.is_dir() else 0o666))
+            if number % 2 and path.is_dir():
+                path.chmod(mode | 0o100)  # modes are mixed, as 2.8 leaves them
+        os.chmod(owned.path(subtree), mode)
 
         result = walk(owned.root)
 
-        paths = {subject for kind, subject in told(result) if kind == "owner-differs"}
-        assert paths == {subtree}
-        assert {subject for kind, subject in told(result) if kind == "owner-unwritable"} <= {
-            subtree,
-            f"{subtree}/revisions",
-            f"{subtree}/tags",
-        }
+        assert told(result) == [(kind, subtree)]
+        found = next(f for f in result.findings if f.id == kind)
+        assert found.evidence["count"] == 1 + sum(1 for _ in (owned.root / subtree).rglob("*"))
+
+    def test_a_directory_above_the_tree(self, owned: Sample) -> None:
+        os.chown(owned.path("docker"), 0, 0)
+        os.chmod(owned.path("docker"), 0o700)
+
+        assert told(walk(owned.root)) == [("owner-unwritable", "docker")]
 
     def test_what_the_user_may_use_all_the_same_is_a_warning(self, owned: Sample) -> None:
         link = revision_link_key("other", owned.other.digest)
@@ -233,17 +242,49 @@ for found in walk_tree({str(owned.root)!r}, NoProgress(), Cancel()).findings:
         assert f"stray {V2}/stray" in lines
 
 
-def test_a_linked_repository_is_entered_once(sample: Sample, tmp_path: Path) -> None:
-    target = tmp_path / "elsewhere"
-    (sample.root / V2 / "repositories/other").rename(target)
-    (sample.root / V2 / "repositories/other").symlink_to(target)
-    (target / "loop").symlink_to(target)
-    write_file(target, "stray", b"")
+def test_links_are_followed_where_a_registry_does(sample: Sample, tmp_path: Path) -> None:
+    repository, blobs = tmp_path / "repository", tmp_path / "blobs"
+    (sample.root / V2 / "repositories/other").rename(repository)
+    (sample.root / V2 / "repositories/other").symlink_to(repository)
+    (sample.root / V2 / "blobs").rename(blobs)
+    (sample.root / V2 / "blobs").symlink_to(blobs)
+    (repository / "loop").symlink_to(repository)
+    (sample.root / V2 / "repositories/app/up").symlink_to(sample.root / V2 / "repositories")
+    write_file(repository, "stray", b"")
+    write_file(blobs, "stray", b"")
+    before = sum(path.is_file() for top in (sample.root, repository, blobs) for path in top.rglob("*"))
 
     result = walk(sample.root)
 
-    assert ("stray", f"{V2}/repositories/other/stray") in told(result)
-    assert result.directory_count < 200
+    assert told(result) == [("stray", f"{V2}/blobs/stray"), ("stray", f"{V2}/repositories/other/stray")]
+    assert result.file_count == before
+
+
+def test_deep_and_long_names(sample: Sample) -> None:
+    deep = f"{V2}/repositories/" + "/".join(["a"] * 400)
+    long = f"{V2}/repositories/" + "/".join(["a" * 100] * 3)
+    write_file(sample.root, f"{deep}/file", b"")
+    write_file(sample.root, f"{long}/_layers/sha256/{'0' * 64}/link", b"")
+
+    assert [(kind, subject[:40]) for kind, subject in told(walk(sample.root))] == [
+        ("name-illegal", long[:40]),
+        ("stray", f"{V2}/repositories/a"),
+    ]
+
+
+def test_a_strange_directory_with_a_legal_name_is_one_stray(sample: Sample) -> None:
+    for number in range(5):
+        write_file(sample.root, f"{V2}/repositories/dump/2020/{number}", b"")
+        write_file(sample.root, f"{V2}/repositories/app/dump/{number}", b"")
+
+    assert told(walk(sample.root)) == [("stray", f"{V2}/repositories/app/dump"), ("stray", f"{V2}/repositories/dump")]
+
+
+def test_what_is_no_file_is_strange_wherever_it_lies(sample: Sample) -> None:
+    sample.drop(blob_key(sample.shared))
+    os.mkfifo(sample.path(blob_key(sample.shared)))
+
+    assert told(walk(sample.root)) == [("stray", blob_key(sample.shared))]
 
 
 def test_a_request_to_stop(sample: Sample) -> None:
@@ -257,32 +298,28 @@ def test_a_volume_that_is_gone_is_told_by_others(tmp_path: Path) -> None:
     assert walk(tmp_path).findings == []
 
 
-def places(*kinds: tuple[Class, str]) -> Places:
-    """Make places."""
-    made = Places()
-    for kind, path in kinds:
-        made.add(kind, path)
-    return made
+def status(uid: int, mode: int = 0o644) -> os.stat_result:
+    """Return the status of a file of a user, in the group of the same number."""
+    return os.stat_result((mode | 0o100000, 0, 0, 1, uid, uid, 0, 0, 0, 0))
+
+
+def judge(*owners: int) -> list[CheckFinding]:
+    """Return the findings of some files of these owners."""
+    spots = Spots()
+    for number, owner in enumerate(owners):
+        spots.add(f"{owner}-{number}", status(owner))
+    return list(iter_findings(spots, "all"))
 
 
 def test_the_majority_does_not_depend_on_an_order() -> None:
-    one, two = Class(False, 1, 1, 0o644), Class(False, 2, 2, 0o644)
-
-    def judge(*kinds: tuple[Class, str]) -> list[CheckFinding]:
-        return list(iter_findings(places(*kinds), Places()))
-
-    assert judge((one, "a"), (two, "b")) == judge((two, "b"), (one, "a"))
-    assert list(iter_findings(Places(), Places())) == []
+    assert [f.subject.partition("-")[0] for f in judge(1, 2)] == ["2"]
+    assert [f.subject.partition("-")[0] for f in judge(2, 1)] == ["2"]
+    assert judge() == []
 
 
-def test_only_some_places_are_kept() -> None:
-    kind = Class(False, 1, 1, 0o644)
-    made = places(*((kind, str(number)) for number in range(500)))
-    other = places(*((kind, str(number)) for number in range(500)))
-    made.merge(other)
+def test_what_is_too_much_to_be_listed_is_counted() -> None:
+    found = judge(*[1] * 200, *[2] * 120)
 
-    assert made.counts[kind] == 1000
-    assert len(made.paths[kind]) == 50
-    upload = upload_prefix("app", "one")
-    made.collapse(upload)
-    assert made.paths[kind] == [(upload, 1000)]
+    assert len(found) == 51
+    assert (found[-1].subject, found[-1].evidence["count"]) == ("all", 70)
+    assert sum(f.evidence["count"] for f in found) == 120
