@@ -13,8 +13,8 @@ import click
 
 from regstore import fsck
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import human_bytes, plain, show_json
-from regstore.cli.parameters import DURATION, SIZE
+from regstore.cli.output import human_bytes, mention_dead, plain, show_json
+from regstore.cli.parameters import DURATION, SIZE, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.digest import format_digest
 from regstore.errors import RefusedError, UsageError
@@ -23,9 +23,8 @@ from regstore.outfile import write_lines
 from regstore.registry import open_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from regstore.lock import Holder
     from regstore.registry import Registry
 
 _COLOURS = {Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.CRITICAL: "red"}
@@ -78,11 +77,6 @@ class _Fsck(click.Command):
         return super().make_context(info_name, args, parent, **extra)
 
 
-def _safety_option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
-    """An option that no environment variable can set."""
-    return click.option(*names, allow_from_autoenv=False, **attributes)
-
-
 @click.command(
     "fsck",
     cls=_Fsck,
@@ -116,10 +110,10 @@ EXAMPLES
     "--upload-age", type=DURATION, default="7d", show_default=True, metavar="AGE", help="Older uploads are abandoned."
 )
 @click.option("--jobs", type=click.IntRange(1, 256), help="Reads at once (default: what suits the storage).")
-@_safety_option("--repair", is_flag=True, help="Repair what can be repaired.")
-@_safety_option("--dry-run", is_flag=True, help="With --repair: show what would be done, and change nothing.")
-@_safety_option("--yes", is_flag=True, help="With --repair: do not ask.")
-@_safety_option(
+@safety_option("--repair", is_flag=True, help="Repair what can be repaired.")
+@safety_option("--dry-run", is_flag=True, help="With --repair: show what would be done, and change nothing.")
+@safety_option("--yes", is_flag=True, help="With --repair: do not ask.")
+@safety_option(
     "--from",
     "sources",
     multiple=True,
@@ -127,13 +121,13 @@ EXAMPLES
     help="With --repair: fetch missing and corrupt data from there: another registry's directory, s3:// URL or "
     "config.yml, or a running one, https://host[/v2/REPOSITORY]. Several are tried in order.",
 )
-@_safety_option(
+@safety_option(
     "--accept-proposals",
     is_flag=True,
     help="With --repair: also do what the evidence suggests and does not determine.",
 )
-@_safety_option("--prune", is_flag=True, help="With --repair: remove leftovers and dangling links.")
-@_safety_option(
+@safety_option("--prune", is_flag=True, help="With --repair: remove leftovers and dangling links.")
+@safety_option(
     "--grace", type=DURATION, default="24h", show_default=True, metavar="AGE", help="--prune removes nothing younger."
 )
 @click.option(
@@ -189,7 +183,7 @@ def undo_command(session: Session, root: str, as_json: bool, quiet: bool) -> Non
     result = fsck.undo_repair(registry, progress=progress, cancel=session.cancel)
     progress.finish()
     code = 0 if is_clean(result.findings) else 1
-    _mention_dead(result.dead_holder, quiet=quiet)
+    mention_dead(result.dead_holder, quiet=quiet)
     if as_json:
         show_json(
             "fsck undo",
@@ -297,7 +291,7 @@ class _Run:
             write_lines(path, lines, "combined list")
         code = 0 if is_clean(result.findings, self._threshold) else 1
         if repaired is not None:
-            _mention_dead(repaired.dead_holder, quiet=self._quiet)
+            mention_dead(repaired.dead_holder, quiet=self._quiet)
         if self._as_json:
             show_json(
                 "fsck",
@@ -435,8 +429,3 @@ def _repair_json(plan: fsck.RepairPlan, repaired: fsck.RepairResult | None) -> d
         "proposals": [step.to_json() for step in plan.proposals],
         "unobtainable": [format_digest(digest) for digest in plan.unobtainable],
     }
-
-
-def _mention_dead(holder: Holder | None, *, quiet: bool) -> None:
-    if holder is not None and not quiet:
-        click.echo(f"regstore: took over the lock of a dead run, {holder}", err=True)

@@ -5,14 +5,23 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from regstore import gc
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import human_bytes, human_time, json_time, plain, render_table, show_findings, show_json
-from regstore.cli.parameters import DELETE_LIMIT, DURATION
+from regstore.cli.output import (
+    human_bytes,
+    human_time,
+    json_time,
+    mention_dead,
+    plain,
+    render_table,
+    show_findings,
+    show_json,
+)
+from regstore.cli.parameters import DELETE_LIMIT, DURATION, F, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.findings import is_clean
 from regstore.registry import open_registry
@@ -21,31 +30,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regstore.findings import Finding
-    from regstore.lock import Holder
-
-    F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _safety_option(*names: str, **attributes: Any) -> Callable[[F], F]:
-    """An option that no environment variable can set."""
-    return click.option(*names, allow_from_autoenv=False, **attributes)
 
 
 _SELECTION = [
-    _safety_option(
+    safety_option(
         "--offline",
         is_flag=True,
         help="The registry is stopped or read-only: links, layer and manifest data go in one run. With --registry-url "
         "this is proven first.",
     ),
-    _safety_option("--delete-untagged", is_flag=True, help="Remove manifests that no tag needs."),
-    _safety_option(
+    safety_option("--delete-untagged", is_flag=True, help="Remove manifests that no tag needs."),
+    safety_option(
         "--untagged-older-than",
         type=DURATION,
         metavar="AGE",
         help="Remove untagged manifests whose link is at least that old. Implies --delete-untagged.",
     ),
-    _safety_option(
+    safety_option(
         "--grace",
         type=DURATION,
         default="24h",
@@ -53,14 +54,14 @@ _SELECTION = [
         metavar="AGE",
         help="Nothing younger goes. Never shorter than the longest push beside a running registry.",
     ),
-    _safety_option(
+    safety_option(
         "--registry-url",
         "registry_urls",
         multiple=True,
         metavar="URL",
         help="The running registry, once per replica: links are removed through its API, so that its cache forgets.",
     ),
-    _safety_option(
+    safety_option(
         "--max-delete",
         type=DELETE_LIMIT,
         default="50%",
@@ -68,7 +69,7 @@ _SELECTION = [
         metavar="LIMIT",
         help="Refuse to remove more than that share of all blob data, or that size (20GiB), or none for no limit.",
     ),
-    _safety_option(
+    safety_option(
         "--upload-age",
         type=DURATION,
         default="7d",
@@ -76,23 +77,23 @@ _SELECTION = [
         metavar="AGE",
         help="Uploads and multipart uploads at least that old are abandoned.",
     ),
-    _safety_option(
+    safety_option(
         "--empty-repositories",
         is_flag=True,
         help="Remove repositories without tag, manifest, layer and upload (offline, on a file system).",
     ),
-    _safety_option(
+    safety_option(
         "--keep-signature-history", is_flag=True, help="Keep untagged signatures that a newer signature replaced."
     ),
-    _safety_option(
+    safety_option(
         "--delete-orphan-signatures", is_flag=True, help="Remove signature and referrers tags whose subject is gone."
     ),
-    _safety_option(
+    safety_option(
         "--no-quarantine",
         is_flag=True,
         help="Delete at the end of the run instead of keeping what was removed; it cannot be undone.",
     ),
-    _safety_option(
+    safety_option(
         "--quarantine-retention",
         type=DURATION,
         default="7d",
@@ -100,7 +101,7 @@ _SELECTION = [
         metavar="AGE",
         help="Delete what runs that long ago quarantined, unless it is needed again.",
     ),
-    _safety_option(
+    safety_option(
         "--repository",
         metavar="GLOB",
         help="Only repositories that match lose anything (* crosses /); all are marked.",
@@ -324,7 +325,7 @@ def undo_command(session: Session, root: str, run_id: str, as_json: bool, quiet:
     progress = choose_progress(quiet=quiet or as_json)
     result = gc.undo(registry, run_id, progress=progress, cancel=session.cancel)
     progress.finish()
-    _mention_dead(result.dead_holder, quiet=quiet)
+    mention_dead(result.dead_holder, quiet=quiet)
     code = _code(result.findings)
     if as_json:
         show_json(
@@ -364,7 +365,7 @@ EXAMPLES
 {EXIT_STATUS}""",
 )
 @click.argument("root")
-@_safety_option("--quarantine-retention", "retention", type=DURATION, default="7d", show_default=True, metavar="AGE")
+@safety_option("--quarantine-retention", "retention", type=DURATION, default="7d", show_default=True, metavar="AGE")
 @_options(_OUTPUT)
 @click.pass_obj
 def purge_command(session: Session, root: str, retention: float, as_json: bool, quiet: bool) -> None:
@@ -374,7 +375,7 @@ def purge_command(session: Session, root: str, retention: float, as_json: bool, 
     progress = choose_progress(quiet=quiet or as_json)
     result = gc.purge(registry, retention, progress=progress, cancel=session.cancel)
     progress.finish()
-    _mention_dead(result.dead_holder, quiet=quiet)
+    mention_dead(result.dead_holder, quiet=quiet)
     code = _code(result.findings)
     if as_json:
         show_json(
@@ -440,7 +441,7 @@ def _show_result(
     name: str, location: str, started: float, result: gc.Result, root: str, *, as_json: bool, quiet: bool
 ) -> NoReturn:
     code = _code(result.findings)
-    _mention_dead(result.dead_holder, quiet=quiet)
+    mention_dead(result.dead_holder, quiet=quiet)
     if as_json:
         show_json(
             name,
@@ -463,11 +464,6 @@ def _show_result(
     elif code:
         show_findings(result.findings, err=True)
     _exit(code)
-
-
-def _mention_dead(holder: Holder | None, *, quiet: bool) -> None:
-    if holder is not None and not quiet:
-        click.echo(f"regstore: took over the lock of a dead run, {holder}", err=True)
 
 
 def _show_outcome(result: gc.Result, root: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from regstore.findings import Finding
+    from regstore.lock import Holder
 
 SCHEMA_VERSION = 1
 _SHOWN_FINDINGS = 20
@@ -77,6 +78,12 @@ def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
             click.echo(f"    -> {finding.repair}", err=err)
     if len(findings) > _SHOWN_FINDINGS:
         click.echo(f"  ... and {len(findings) - _SHOWN_FINDINGS} more: see --json", err=err)
+
+
+def mention_dead(holder: Holder | None, *, quiet: bool) -> None:
+    """Say whose lock was taken over, if a run died."""
+    if holder is not None and not quiet:
+        click.echo(f"regstore: took over the lock of a dead run, {holder}", err=True)
 
 
 def show_json(

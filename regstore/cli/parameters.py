@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZE_UNITS: dict[str, int] = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
     _SIZE_UNITS |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
+
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def safety_option(*names: str, **attributes: Any) -> Callable[[F], F]:
+    """An option that no environment variable can set."""
+    return click.option(*names, allow_from_autoenv=False, **attributes)
 
 
 class Duration(click.ParamType[float]):

@@ -25,7 +25,6 @@ from support import images
 from support.programs import require_program
 from support.pusher import Pusher
 from support.registry import BINARY, Registry
-from support.s3_server import REGION
 from support.seaweed import SeaweedServer
 
 pytestmark = pytest.mark.registry
@@ -217,8 +216,8 @@ def test_a_protected_registry_wants_the_login(
 @pytest.mark.parametrize("form", ["url", "config", "redirect"])
 def test_a_bucket_gives_everything_back(
     seaweed: SeaweedServer,
-    s3_bucket: str,
-    open_s3: OpenS3,
+    driver: S3Driver,
+    start: Callable[..., Registry],
     make_registry: MakeRegistry,
     bare: FilesystemDriver,
     opened: Callable[[object], Source],
@@ -226,19 +225,8 @@ def test_a_bucket_gives_everything_back(
     form: str,
 ) -> None:
     """Read by its URL, by the registry's configuration, or through a registry that redirects to signed URLs."""
-    section = {
-        "accesskey": seaweed.access_key,
-        "secretkey": seaweed.secret_key,
-        "region": REGION,
-        "regionendpoint": seaweed.endpoint,
-        "bucket": s3_bucket,
-        "rootdirectory": "/company/registry",
-        "secure": False,
-        "v4auth": True,
-    }
-    registry = make_registry(storage={"s3": section}, schema1=True)
+    registry = start(schema1=True)
     push_all(registry)
-    driver = open_s3(seaweed, s3_bucket, "company/registry", path_style=True)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.secret_key)
     location: object = registry.url
