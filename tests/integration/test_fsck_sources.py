@@ -29,7 +29,6 @@ from support.seaweed import SeaweedServer
 
 pytestmark = pytest.mark.registry
 MakeRegistry = Callable[..., Registry]
-OpenS3 = Callable[..., S3Driver]
 
 PASSWORD = "s3cret"
 HTPASSWD = "user:$2y$05$abcdefghijklmnopqrstuuLK7U1u6pVRmL7L1BBM2aS35PSZnDXlK\n"
