@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from regstore import layout
 from regstore.digest import Digest, parse_digest
+from regstore.findings import Severity
 from regstore.inventory.manifests import Trouble
 from regstore.state import NOTHING_KNOWN
 from regstore_drivers.errors import DriverError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from regstore.work import Cancel, Progress
 
 _EVERYWHERE = ""
+_HURTING = ("blob-", "child-", "config-", "layer-", "link-", "manifest-", "revision-", "tag-link-")
 
 
 class Place(NamedTuple):
@@ -37,18 +39,23 @@ def name_images(
 
     The repositories are read once more: damage is rare, and remembering all references for its sake would cost more.
     """
-    places = [_place_of(finding) if _hurts(finding) else None for finding in findings]
-    hurt = _find_images({place for place in places if place}, volume, manifests, progress, cancel)
+    places = [_places_of(finding) if _hurts(finding) else [] for finding in findings]
+    hurt = _find_images({place for of_one in places for place in of_one}, volume, manifests, progress, cancel)
     return [
-        replace(finding, images=tuple(sorted(hurt.get(place, ())))) if place else finding
-        for finding, place in zip(findings, places, strict=True)
+        replace(finding, images=tuple(sorted(set().union(*(hurt.get(place, ()) for place in of_one)))))
+        for finding, of_one in zip(findings, places, strict=True)
     ]
 
 
 def _hurts(finding: CheckFinding) -> bool:
-    return finding.id.startswith(("blob-", "manifest-", "link-", "revision-", "tag-link", "layer-", "child-")) and (
-        finding.id not in ("blob-unreferenced", "manifest-untagged", "link-dangling")
-    )
+    return finding.severity > Severity.INFO and finding.id.startswith(_HURTING)
+
+
+def _places_of(finding: CheckFinding) -> list[Place]:
+    if "manifests" in finding.evidence:  # what an image says of a layer hurts no other that shares it
+        return [Place(_EVERYWHERE, parse_digest(text)) for text in finding.evidence["manifests"]]
+    place = _place_of(finding)
+    return [place] if place else []
 
 
 def _place_of(finding: CheckFinding) -> Place | None:

@@ -8,20 +8,24 @@ import io
 import json
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
 
+from regstore import fsck
 from regstore.digest import Digest, parse_digest
 from regstore.fsck import layers as module
 from regstore.fsck.layers import UndecodableError, check_layers, iter_plain
 from regstore.layout import BlobData
+from regstore.registry import open_registry
 from regstore.state import State
 from regstore_drivers.errors import Unavailable
 from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.wrappers import Faulty
 from support import images
+from support.volume import VolumeWriter
 
 PLAIN = b"".join(b"line %d of a layer\n" % number for number in range(50_000))
 
@@ -180,3 +184,17 @@ def test_what_is_absent_or_unreadable_is_for_others_to_tell(driver: Faulty, stat
     assert check(driver, state, manifest) == []
     assert check(driver, state, parse_digest("sha256:" + "0" * 64)) == []
     assert check(driver, state, parse_digest(store(driver, b"[1]"))) == []
+
+
+def test_a_check_names_the_images_of_wrong_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    writer = VolumeWriter(tmp_path / "volume")
+    layer = images.layer("one")
+    writer.push_image("app", "false", [layer], images.image_config([images.layer("other")]))
+    writer.push_image("app", "true", [layer], images.image_config([layer]))
+    writer.push_image("app", "odd", [images.layer("two")], b'{"rootfs": 5}')
+
+    result = fsck.check_registry(open_registry(str(tmp_path / "volume")), fsck.Options(layers=True))
+
+    found = [(finding.id, finding.images) for finding in result.findings]
+    assert found == [("layer-diffid", ("app:false",)), ("config-undecodable", ("app:odd",))]
