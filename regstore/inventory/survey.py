@@ -22,6 +22,18 @@ SECOND_LOOKS_SECONDS = (0.15, 0.35, 0.7)
 """Pauses before a damaged repository is read again: over a second in all, longer than a link is half-written."""
 
 
+_Troubles = set[tuple[str, str]]
+
+
+def _troubles_of(marks: Marks) -> _Troubles:
+    """Return kind and subject of what was wrong."""
+    return {(kind, subject) for kind, subject, _ in marks.troubles}
+
+
+def _is_damaged(marks: Marks) -> bool:
+    return bool(marks.troubles or marks.restores)
+
+
 class Survey:
     """Scans and marks repositories.
 
@@ -65,14 +77,14 @@ class Survey:
         """
         names = self._volume.list_repositories()
         seen: set[str] = set()
-        damaged: list[str] = []
+        damaged: dict[str, _Troubles] = {}
         progress.start("repositories", len(names))
         while names:
             for name in names:
                 self._cancel.check()
                 examined = self._try_to_examine(name)
-                if examined and (examined[1].troubles or examined[1].restores):
-                    damaged.append(name)
+                if examined and _is_damaged(examined[1]):
+                    damaged[name] = _troubles_of(examined[1])
                 elif examined:
                     yield examined
                 progress.advance()
@@ -82,19 +94,23 @@ class Survey:
         yield from self._look_again(damaged)
         self._state.commit()
 
-    def _look_again(self, damaged: list[str]) -> Iterator[tuple[Repository, Marks]]:
+    def _look_again(self, damaged: dict[str, _Troubles]) -> Iterator[tuple[Repository, Marks]]:
+        """Look at damaged repositories after each pause. Damage is what every look saw: beside a busy registry each may
+        meet another write in flight. A repository with any at the last look stays frozen, whatever is told of it."""
         for pause in SECOND_LOOKS_SECONDS if damaged else ():
             self._cancel.wait(pause)
-            still = []
-            for name in damaged:
+            still: dict[str, _Troubles] = {}
+            for name, troubles in damaged.items():
                 examined = self._try_to_examine(name)
-                if examined and (examined[1].troubles or examined[1].restores):
-                    still.append(name)
+                if examined and _is_damaged(examined[1]):
+                    still[name] = troubles & _troubles_of(examined[1])
                 elif examined:
                     yield examined
             damaged = still
-        for name in damaged:
+        for name, troubles in damaged.items():
             if examined := self._try_to_examine(name):
+                marks = examined[1]
+                marks.troubles = [trouble for trouble in marks.troubles if trouble[:2] in troubles]
                 yield examined
 
     def _try_to_examine(self, name: str) -> tuple[Repository, Marks] | None:

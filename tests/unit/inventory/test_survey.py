@@ -99,6 +99,30 @@ def test_a_link_that_stays_malformed_is_damage_once(bench: MemoryRegistry) -> No
     assert list(seen) == ["web", "app"]
 
 
+def test_damage_that_each_look_sees_elsewhere_is_none(bench: MemoryRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a busy registry each look may meet another write in flight; what it cannot believe stays, untold."""
+    tags = [f"t{number}" for number in range(10)]
+    whole = {tag: bench.writer.push_image("app", tag, [tag.encode()], b"{}").digest.encode() for tag in tags}
+    lasting = tag_link_key("app", "latest")
+    bench.put(lasting, b"")
+    written = iter(tags)
+    current = next(written)
+    bench.put(tag_link_key("app", current), b"")
+
+    def write_on(_: Cancel, __: float) -> None:
+        nonlocal current
+        bench.put(tag_link_key("app", current), whole[current])
+        current = next(written)
+        bench.put(tag_link_key("app", current), b"")
+
+    monkeypatch.setattr(Cancel, "wait", write_on)
+
+    marks = look(bench.driver)["app"][1]
+
+    assert marks.is_frozen
+    assert [subject for _, subject, _ in marks.troubles] == [lasting]
+
+
 def test_damage_is_looked_at_for_more_than_a_second(bench: MemoryRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the pauses as they are
     assert sum(survey_module.SECOND_LOOKS_SECONDS) >= 1.0
