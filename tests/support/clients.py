@@ -37,6 +37,9 @@ class Worker:
                 clients = [stack.enter_context(Pusher(url, head_first=True)) for url in self._urls]
                 while not self._is_over.is_set():
                     self._turn(self._dice.choice(clients), self._dice.choice(clients))
+                    # Bursts and pauses: without these the volume outgrows what a run has time for on a small machine.
+                    if self._dice.random() < 0.2:
+                        self._is_over.wait(self._dice.uniform(0, 3))
         except BaseException as error:  # noqa: BLE001 - told by the test's own thread
             self.failure = error
 
