@@ -11,18 +11,12 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-import zstandard
-
+from regstore.decompression import LAYER_TYPES, UndecodableError, iter_plain
 from regstore.digest import Digest, format_digest, is_digest_of, parse_digest, split_digest
 from regstore.fsck.catalogue import CheckFinding, finding
 from regstore.layout import BlobData
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.errors import DriverError, NotFound
-
-try:
-    from isal import isal_zlib as codec  # type: ignore[import-not-found,unused-ignore]
-except ImportError:
-    import zlib as codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,34 +25,12 @@ if TYPE_CHECKING:
     from regstore.work import Progress
     from regstore_drivers.base import ReadDriver
 
-_PIECE_BYTES = 1024 * 1024
-_PACKED_BYTES = 64 * 1024
-"""Compressed bytes at once: what follows a gzip member is copied at its end, and seekable layers have many members."""
 _LIMIT_BYTES = 1 << 40
 """No layer is larger than that; what decompresses to more is a bomb."""
-_WINDOW_BYTES = 1 << 29
-"""The largest zstd window that containerd takes; a decoder needs as much memory."""
-_LAYER_TYPES = frozenset(
-    base + packing
-    for base, packings in (
-        ("application/vnd.docker.image.rootfs.diff.tar", ("", ".gzip", ".zstd")),
-        ("application/vnd.docker.image.rootfs.foreign.diff.tar", ("", ".gzip", ".zstd")),
-        ("application/vnd.oci.image.layer.v1.tar", ("", "+gzip", "+zstd")),
-        ("application/vnd.oci.image.layer.nondistributable.v1.tar", ("", "+gzip", "+zstd")),
-    )
-    for packing in packings
-)
-"""Exactly these: an encrypted layer (`...tar+gzip+encrypted`) is none that can be decompressed."""
 _CONFIG_TYPES = (
     "application/vnd.docker.container.image.v1+json",
     "application/vnd.oci.image.config.v1+json",
 )
-_GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPABLE = tuple(bytes([0x50 + number, 0x2A, 0x4D, 0x18]) for number in range(16))
-
-
-class UndecodableError(Exception):
-    """The bytes cannot be decompressed. The message says why."""
 
 
 class _StoppedError(Exception):
@@ -171,7 +143,7 @@ def _expectations(driver: ReadDriver, image: Digest) -> list[tuple[Digest, Diges
         types = [layer.get("mediaType") for layer in layers]
     except (ValueError, KeyError, TypeError, AttributeError):
         return []  # a manifest that is not understood, a finding of others
-    are_layers = [kind in _LAYER_TYPES for kind in types]
+    are_layers = [kind in LAYER_TYPES for kind in types]
     if not any(are_layers):
         return []
     try:
@@ -251,74 +223,3 @@ class _Hashing:
         if self._hasher.hexdigest() == self._digits:
             return None
         return UndecodableError(f"its data are corrupt: they hash to {self._hasher.name}:{self._hasher.hexdigest()}")
-
-
-def iter_plain(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the decompressed bytes of a layer in pieces of bounded size, gzip and zstd told by their first bytes.
-
-    Raises:
-        UndecodableError: damaged, or (of gzip data; cut zstd data are just other ones) cut off.
-    """
-    first = stream.read(_PACKED_BYTES)
-    if first.startswith(_GZIP):
-        yield from _iter_gzip(stream, first)
-    elif first.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
-        yield from _iter_zstd(stream, first)
-    else:
-        while first:
-            yield first
-            first = stream.read(_PIECE_BYTES)
-
-
-def _iter_gzip(stream: BinaryIO, data: bytes) -> Iterator[bytes]:
-    decoder = codec.decompressobj(31)
-    try:
-        while data:
-            yield decoder.decompress(data, _PIECE_BYTES)
-            data = decoder.unconsumed_tail
-            if decoder.eof:
-                data = _next_member(stream, decoder.unused_data)
-                if not data:
-                    return
-                decoder = codec.decompressobj(31)
-            elif not data:
-                data = stream.read(_PACKED_BYTES)
-    except codec.error as error:
-        raise UndecodableError(f"no gzip data: {error}") from error
-    raise UndecodableError("the gzip data are cut off")
-
-
-def _next_member(stream: BinaryIO, rest: bytes) -> bytes:
-    """Return what follows a member: members on end are one layer. Zeros after the last are what tapes leave."""
-    rest = rest.lstrip(b"\0")
-    while not rest:
-        piece = stream.read(_PACKED_BYTES)
-        if not piece:
-            return b""
-        rest = piece.lstrip(b"\0")
-    return rest
-
-
-def _iter_zstd(stream: BinaryIO, data: bytes) -> Iterator[bytes]:
-    try:
-        reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).stream_reader(
-            cast("BinaryIO", _Rest(data, stream)), read_across_frames=True, closefd=False
-        )
-        while piece := reader.read(_PIECE_BYTES):
-            yield piece
-    except zstandard.ZstdError as error:
-        raise UndecodableError(f"no zstd data: {error}") from error
-
-
-class _Rest:
-    """A stream whose first bytes were read already."""
-
-    def __init__(self, first: bytes, stream: BinaryIO) -> None:
-        self._first = first
-        self._stream = stream
-
-    def read(self, size: int) -> bytes:
-        if self._first:
-            piece, self._first = self._first[:size], self._first[size:]
-            return piece
-        return self._stream.read(size)

@@ -15,9 +15,10 @@ import pytest
 import zstandard
 
 from regstore import fsck
+from regstore.decompression import UndecodableError, iter_plain
 from regstore.digest import Digest, parse_digest
 from regstore.fsck import layers as module
-from regstore.fsck.layers import UndecodableError, check_layers, iter_plain
+from regstore.fsck.layers import check_layers
 from regstore.layout import BlobData
 from regstore.registry import open_registry
 from regstore.state import State
