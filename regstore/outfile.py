@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from typing import TYPE_CHECKING
 
 from regstore.errors import UsageError
@@ -16,24 +16,24 @@ def write_lines(path: str, lines: Iterable[str], what: str) -> None:
     """Write a text file: temporary file, fsync, rename.
 
     Args:
-        path: where; an existing file is replaced.
+        path: where; an existing file is replaced. Its mode is 0644 less the umask.
         lines: each with its newline.
         what: the word for it in messages, such as `plan`.
 
     Raises:
         UsageError: it cannot be written there.
     """
-    directory = os.path.dirname(os.path.abspath(path))
+    temporary = f"{os.path.abspath(path)}.{secrets.token_hex(4)}.tmp"
     try:
-        with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as file:
-            try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
                 file.writelines(lines)
                 file.flush()
                 os.fsync(file.fileno())
-                os.fchmod(file.fileno(), 0o644)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
     except OSError as error:
         raise UsageError(f"cannot write the {what} to {path}: {error.strerror}") from error

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from regstore.durations import parse_duration
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZE_UNITS: dict[str, int] = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
     _SIZE_UNITS |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
@@ -33,10 +34,10 @@ class Duration(click.ParamType[float]):
         """Parse."""
         if isinstance(value, (int, float)):
             return float(value)
-        match = re.fullmatch(r"([0-9]{1,9})([smhdw])", value)
-        if match is None:
-            self.fail(f"{value!r} is not a duration: write it as 90m, 24h or 7d (units s, m, h, d, w)", param, ctx)
-        return float(int(match[1]) * _UNITS[match[2]])
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def parse_size(text: str) -> int:
