@@ -216,14 +216,19 @@ class State:
         self._db.close()
 
 
+def state_name(location: str) -> str:
+    """Return the name of the files that are kept for a location: readable, and another one for every location."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", location).strip("-")[-60:]
+    return f"{name}-{hashlib.sha256(location.encode()).hexdigest()[:12]}"
+
+
 def open_state(location: str, directory: Path | None = None) -> State:
     """Open the state of the registry at a location; where none can be written, one in memory.
 
     A damaged database, or one of another version, is set aside and begun anew.
     """
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", location).strip("-")[-60:]
     directory = directory or state_directory()
-    path = directory / f"{name}-{hashlib.sha256(location.encode()).hexdigest()[:12]}.sqlite"
+    path = directory / f"{state_name(location)}.sqlite"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return State(path)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import yaml
+
 from regstore.fsck import catalogue as checks
 from regstore.gc import catalogue as collections
+from regstore.report import catalogue as reports
+from regstore.report.exposition import metric_names
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_every_finding_is_documented_as_it_is() -> None:
-    """docs/findings.md has one row a finding, with severity, meaning and what to do, first of gc, then of fsck."""
+    """docs/findings.md has one row a finding, with severity, meaning and what to do: of gc, fsck, reports."""
     rows = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", (ROOT / "docs/findings.md").read_text(), re.MULTILINE)
-    kinds = [*collections.CATALOGUE.items(), *checks.CATALOGUE.items()]
+    kinds = [*collections.CATALOGUE.items(), *checks.CATALOGUE.items(), *reports.CATALOGUE.items()]
     assert rows == [(name, f"{kind.severity.word} | {kind.meaning} | {kind.repair}") for name, kind in kinds]
 
 
@@ -23,3 +28,34 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_metric_of_the_dashboard_and_the_alerts_is_exported() -> None:
+    """docs/monitoring names nothing that `regstore metrics` does not export."""
+    for name in ("alerts.yml", "grafana.json"):
+        text = (ROOT / "docs/monitoring" / name).read_text()
+        named = set(re.findall(r"\b(?:regstore|registry)_[a-z_]+", text))
+        assert len(named) > 5
+        assert named <= set(metric_names()), name
+
+
+def test_the_alerts_are_rules() -> None:
+    """Each has an expression, a severity, and says what to do."""
+    (group,) = yaml.safe_load((ROOT / "docs/monitoring/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]:
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+def test_the_dashboard_is_one() -> None:
+    """Panels have queries and do not lie upon each other."""
+    dashboard = json.loads((ROOT / "docs/monitoring/grafana.json").read_text())
+    cells = [
+        (x, y)
+        for panel in dashboard["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert all(panel["targets"] for panel in dashboard["panels"])

@@ -26,8 +26,8 @@ LAYERS = [
     {"cli", "__main__"},
     {"__init__"},
     {"gc", "fsck", "report", "backup", "migrate", "luks"},
-    {"registry", "inventory", "transfer", "work", "state", "lock", "ledger", "hashing", "outfile"},
-    {"layout", "manifest", "record", "findings", "digest", "errors", "_version"},
+    {"registry", "inventory", "transfer", "work", "state", "lock", "ledger", "hashing", "outfile", "jobs"},
+    {"layout", "manifest", "record", "findings", "digest", "errors", "durations", "decompression", "_version"},
 ]
 
 # Packages from outside, and the modules (with all below them) that may import each; an empty name stands for all.
@@ -40,7 +40,8 @@ OUTSIDE = {
     "click": ["regstore.cli"],
     "tqdm": ["regstore.cli"],
     "yaml": ["regstore.registry.config"],
-    "isal": ["regstore.fsck.layers"],
+    "isal": ["regstore.decompression"],
+    "pyfastcdc": ["regstore.report.chunks"],
     "hypothesis": ["regstore_drivers.testing"],
     "pytest": ["regstore_drivers.testing"],
     "psutil": ["regstore"],
@@ -134,9 +135,14 @@ def test_no_component_imports_itself_through_others() -> None:
 
 
 def test_jobs_do_not_import_each_other() -> None:
+    """But for reports: their numbers are defined by what a collection does."""
     jobs = LAYERS[2]
 
-    wrong = [f"{where}: {source} imports {target}" for source, target, where in edges() if {source, target} <= jobs]
+    wrong = [
+        f"{where}: {source} imports {target}"
+        for source, target, where in edges()
+        if {source, target} <= jobs and (source, target) != ("report", "gc")
+    ]
 
     assert wrong == []
 

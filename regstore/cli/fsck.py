@@ -255,8 +255,10 @@ class _Run:
 
     def _run(self, registry: Registry, sources: list[fsck.Source]) -> NoReturn:
         arguments = self._arguments
+        job = self._session.begin_job("fsck", registry.location)
         result = fsck.check_registry(registry, self._options, progress=self._progress, cancel=self._session.cancel)
         self._progress.finish()
+        job.findings = result.findings
         if not arguments["repair"]:
             self._report(result, None, None)
         options = fsck.RepairOptions(arguments["accept_proposals"], arguments["prune"], arguments["grace"])
@@ -279,6 +281,7 @@ class _Run:
             cancel=self._session.cancel,
         )
         self._progress.finish()
+        job.findings = repaired.left.findings
         self._report(repaired.left, repaired.plan, repaired)
 
     def _report(

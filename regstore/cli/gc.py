@@ -223,9 +223,13 @@ def run_command(session: Session, root: str, options: gc.Options, as_json: bool,
     """
     started = time.time()
     registry = open_registry(root, options.jobs)
+    job = session.begin_job("gc", registry.location)
     progress = choose_progress(quiet=quiet or as_json)
     result = gc.collect(registry, options, progress=progress, cancel=session.cancel)
     progress.finish()
+    job.findings = result.findings
+    deleted, _ = result.removed.get(gc.Kind.BLOB, (0, 0))
+    job.numbers = {"regstore_gc_deleted_blobs": deleted, "regstore_gc_freed_bytes": result.freed_bytes}
     _show_result("gc run", registry.location, started, result, root, as_json=as_json, quiet=quiet)
 
 

@@ -7,7 +7,9 @@ import importlib
 import os
 import signal
 import sys
+import time
 import traceback
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
@@ -21,11 +23,16 @@ from regstore.work import Cancel
 from regstore_drivers.errors import DriverError, PermissionDenied, Unreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
+
+    from regstore.findings import Finding
 
 _COMMANDS = {
     "fsck": ("regstore.cli.fsck", "Say whether every image is whole, and repair."),
     "gc": ("regstore.cli.gc", "Collect garbage, never a live image."),
+    "metrics": ("regstore.cli.metrics", "Export the numbers of a volume for Prometheus."),
+    "report": ("regstore.cli.report", "Say what fills a volume and what can be freed."),
 }
 
 EXIT_STATUS = """\b
@@ -45,6 +52,32 @@ class Session:
 
     debug: bool = False
     cancel: Cancel = field(default_factory=Cancel)
+    job: Job | None = None
+
+    def begin_job(self, name: str, location: str) -> Job:
+        """Say which job this is: how it ends is noted beside the state."""
+        self.job = Job(name, location, time.time())
+        return self.job
+
+
+@dataclass(slots=True)
+class Job:
+    """A job under way: its name, the registry, when it began, and what it counted and found."""
+
+    name: str
+    location: str
+    started: float
+    numbers: dict[str, float] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+
+    def end(self, exit_code: int) -> None:
+        """Note how it ended."""
+        from regstore.jobs import note_job
+
+        counts = Counter((found.id, found.severity.word) for found in self.findings)
+        findings = {check: (severity, count) for (check, severity), count in counts.items()}
+        duration = time.time() - self.started
+        note_job(self.location, self.name, self.started, duration, exit_code, self.numbers, findings)
 
 
 class LazyGroup(click.Group):
@@ -114,6 +147,8 @@ def main() -> NoReturn:
         code = 4
         hint = "" if session.debug else "this is a defect of regstore: please report what --debug shows"
         _show_error(error, hint, f"internal-error: {type(error).__name__}", session)
+    if session.job is not None:
+        session.job.end(code or 0)
     sys.exit(code or 0)
 
 

@@ -86,11 +86,11 @@ def mention_dead(holder: Holder | None, *, quiet: bool) -> None:
         click.echo(f"regstore: took over the lock of a dead run, {holder}", err=True)
 
 
-def show_json(
+def make_document(
     command: str, location: str, started: float, exit_code: int, findings: Sequence[Finding], **fields: Any
-) -> None:
-    """Print the one JSON document of a command."""
-    document = {
+) -> dict[str, Any]:
+    """Make the one JSON document of a command."""
+    return {
         "schema_version": SCHEMA_VERSION,
         "tool_version": __version__,
         "command": command,
@@ -101,6 +101,12 @@ def show_json(
         **fields,
         "findings": [finding.to_json() for finding in findings],
     }
-    json.dump(document, sys.stdout, indent=2)
+
+
+def show_json(
+    command: str, location: str, started: float, exit_code: int, findings: Sequence[Finding], **fields: Any
+) -> None:
+    """Print the one JSON document of a command."""
+    json.dump(make_document(command, location, started, exit_code, findings, **fields), sys.stdout, indent=2)
     sys.stdout.write("\n")
     sys.stdout.flush()  # here, where a closed pipe is an error that is handled

@@ -42,10 +42,20 @@ def check_harbor(options: Options, summary: Summary) -> None:
     Raises:
         RefusedError: see above.
     """
-    if options.deletes_untagged and summary.revision_count and summary.tag_count == summary.signature_tag_count:
-        beside = " beside those of signatures" if summary.tag_count else ""
+    if options.deletes_untagged:
+        refuse_harbor(summary.revision_count, summary.tag_count, summary.signature_tag_count)
+
+
+def refuse_harbor(revision_count: int, tag_count: int, signature_tag_count: int) -> None:
+    """Refuse what takes every manifest for untagged, where not one tag means anything else than a signature.
+
+    Raises:
+        RefusedError: see `check_harbor`.
+    """
+    if revision_count and tag_count == signature_tag_count:
+        beside = " beside those of signatures" if tag_count else ""
         raise RefusedError(
-            f"the volume has {summary.revision_count} manifests and not one tag{beside}: a Harbor registry keeps its "
+            f"the volume has {revision_count} manifests and not one tag{beside}: a Harbor registry keeps its "
             "tags in its database, and every image would be deleted as untagged",
             hint="leave out --delete-untagged; in Harbor delete artifacts in Harbor itself",
             code="harbor",

@@ -17,7 +17,7 @@ from regstore.layout import LayerLink, RevisionLink, TagLink
 from regstore.manifest import FOREIGN, IS_MANIFEST, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from regstore.record import Record
     from regstore.registry.scan import Repository
@@ -92,6 +92,28 @@ def mark_repository(repository: Repository, manifests: ManifestReader, policy: P
     return _Marker(repository, manifests, policy).mark()
 
 
+def iter_root_marks(
+    repository: Repository, manifests: ManifestReader, policy: Policy, roots: Iterable[Digest]
+) -> Iterator[tuple[Digest, Marks]]:
+    """Yield what each of some manifests keeps on its own: what it reaches, its referrers, and its signatures.
+
+    What several keep together is the union. Not for a frozen repository, which keeps everything.
+    """
+    return _Marker(repository, manifests, policy).iter_roots(roots)
+
+
+def signature_tags(repository: Repository) -> dict[str, Digest]:
+    """Return the signature and fallback tags of a repository with the digests that they are about.
+
+    A tag of that form that names its own digest (imgpkg makes such) is a tag like any other.
+    """
+    return {
+        tag: subject
+        for tag, digest in repository.tags.items()
+        if (subject := signature_subject(tag)) and subject != digest
+    }
+
+
 class _Marker:
     def __init__(self, repository: Repository, manifests: ManifestReader, policy: Policy) -> None:
         self._repository = repository
@@ -106,12 +128,7 @@ class _Marker:
         for damage in repository.damage:
             self._freeze(damage.kind, damage.key, damage.detail)
         self._find_referrers()
-        # A tag of that form that names its own digest (imgpkg makes such) is a tag like any other.
-        signatures = {
-            tag: subject
-            for tag, digest in repository.tags.items()
-            if (subject := signature_subject(tag)) and subject != digest
-        }
+        signatures = signature_tags(repository)
         self._check_tags()
         self._walk(digest for tag, digest in repository.tags.items() if tag not in signatures)
         if policy.keep_untagged:
@@ -122,6 +139,18 @@ class _Marker:
         if marks.is_frozen:
             self._keep_everything()
         return marks
+
+    def iter_roots(self, roots: Iterable[Digest]) -> Iterator[tuple[Digest, Marks]]:
+        repository = self._repository
+        self._manifests.load(repository.name, repository.revisions.union(repository.tags.values()))
+        self._find_referrers()
+        signatures = signature_tags(repository)
+        for root in roots:
+            self._marks = Marks()
+            self._walk([root])
+            self._walk_signed(dict(signatures))
+            self._resolve_aliases()
+            yield root, self._marks
 
     def _keep_everything(self) -> None:
         repository, live = self._repository, self._marks.live

@@ -14,6 +14,7 @@ from regstore import layout
 from regstore.registry.scan import (
     BlobInfo,
     Blobs,
+    BlobSize,
     Damage,
     Repository,
     Upload,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from regstore.state import Known
     from regstore_drivers.base import Entry, MultipartUpload, ReadDriver
 
+_LINKS = (layout.LayerLink, layout.RevisionLink, layout.SignatureLink, layout.TagLink, layout.TagIndexLink)
 _FLAT_COUNT = 4000
 """A prefix with at most so many keys is listed by one request after another; a larger one in parts, in parallel."""
 
@@ -58,6 +60,7 @@ class ListingVolume:
         self._signatures: dict[Digest, list[Digest]] = {}
         self.newest_seen = 0.0
         self.strays: list[str] = []
+        self.directory_count: int | None = None
 
     def list_blobs(self, tick: Callable[[int], None]) -> Blobs:
         """List everything below `blobs/`, with sizes and times."""
@@ -140,6 +143,11 @@ class ListingVolume:
                 info = (entry.size, entry.newest)
             yield BlobInfo(digest, *info)
 
+    def iter_blob_sizes(self, digests: Sequence[Digest]) -> Iterator[BlobSize]:
+        """Yield sizes from the listing."""
+        for info in self.iter_blob_info(digests):
+            yield BlobSize(info.digest, info.size, None)
+
     def list_leftovers(self, keys: Iterable[str]) -> Iterator[tuple[str, int, float]]:
         """Yield nothing: the listings held them."""
         return iter(())
@@ -217,7 +225,9 @@ class _RepositoryReader:
         histories: dict[str, list[Digest]] = {}
         for entry in entries:
             self._link_times[entry.key] = entry.newest
-            match layout.parse_key(entry.key):
+            spec = layout.parse_key(entry.key)
+            repository.link_count += isinstance(spec, _LINKS)
+            match spec:
                 case layout.LayerLink(digest=digest) as link:
                     repository.layers.add(digest)
                     self._check_link(link, entry, self._known.layers, self._repository.sound_layers)
@@ -228,6 +238,7 @@ class _RepositoryReader:
                     self.signatures.setdefault(revision, []).append(digest)
                 case layout.TagLink(tag=tag):
                     self._tag_entries[tag] = entry
+                    repository.pushed[tag] = entry.mtime
                 case layout.TagIndexLink(tag=tag, digest=digest):
                     histories.setdefault(tag, []).append(digest)
                     if self._is_thorough and entry.etag != _md5(digest):
@@ -275,7 +286,9 @@ class _RepositoryReader:
             started = (self._read(starts[0]) if starts else None) or b""
             newest = max(upload_start(started), *(entry.newest for entry in entries))
             keys = sorted(entry.key for entry in entries)
-            self._repository.uploads.append(Upload(upload, keys, sum(entry.size for entry in entries), newest))
+            data_size = sum(entry.size for entry in entries if entry.key.endswith("/data"))
+            size = sum(entry.size for entry in entries)
+            self._repository.uploads.append(Upload(upload, keys, size, newest, data_size))
 
     def _take_tags(self, histories: dict[str, list[Digest]]) -> None:
         repository = self._repository

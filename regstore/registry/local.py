@@ -10,13 +10,15 @@ import errno
 import os
 import time
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from regstore import layout
-from regstore.digest import HEX_LENGTHS, LINK_LENGTH, Digest, pack_digest, pack_sha256, parse_digests
+from regstore.digest import HEX_LENGTHS, LINK_LENGTH, Digest, pack_digest, pack_sha256, parse_digests, split_digest
 from regstore.registry.scan import (
     BlobInfo,
     Blobs,
+    BlobSize,
     Damage,
     Repository,
     Upload,
@@ -46,21 +48,29 @@ class LocalVolume:
     Args:
         root: the registry's rootdirectory.
         is_thorough: every link is read, those of tag indexes too.
+        is_measuring: names are counted, and it is noted when each tag was pushed.
         on_error: told of a directory that cannot be listed, which is then taken as empty; by default it raises.
     """
 
     jobs = 1
 
     def __init__(
-        self, root: str, *, is_thorough: bool = False, on_error: Callable[[DriverError], None] | None = None
+        self,
+        root: str,
+        *,
+        is_thorough: bool = False,
+        is_measuring: bool = False,
+        on_error: Callable[[DriverError], None] | None = None,
     ) -> None:
         self._root = os.path.abspath(root)
         self._is_thorough = is_thorough
+        self._is_measuring = is_measuring
         self._on_error = on_error
         self._identity = self._identify()
         self._opened_at = time.time()
         self.newest_seen = 0.0
         self.strays: list[str] = []
+        self.directory_count: int | None = 0
 
     def _identify(self) -> tuple[int, int]:
         path = f"{self._root}/{layout.V2}"
@@ -85,6 +95,7 @@ class LocalVolume:
         top = f"{self._root}/{layout.BLOBS}"
         with _naming(top):
             for algorithm in _names(top):
+                blobs.name_count += 1
                 if algorithm not in HEX_LENGTHS:
                     blobs.strays.append(f"{layout.BLOBS}{algorithm}")
                     continue
@@ -97,6 +108,7 @@ class LocalVolume:
     def _list_shard(self, algorithm: str, shard: str, blobs: Blobs) -> int:
         prefix = f"{layout.BLOBS}{algorithm}/{shard}"
         names = _names(f"{self._root}/{prefix}")
+        blobs.name_count += 1 + len(names)
         packed = _pack_names(names) if algorithm == "sha256" else None
         if packed and packed[::32] == packed[:1] * len(names) and packed[:1].hex() == shard:
             blobs.shards[packed[0]] = packed
@@ -134,6 +146,7 @@ class LocalVolume:
         """Walk the name space; a symbolic link is followed, as the registry does."""
         found: list[str] = []
         self.strays = []
+        directory_count = 0
         pending = [""]
         top = f"{self._root}/{layout.REPOSITORIES}"
         with _naming(top):
@@ -148,6 +161,7 @@ class LocalVolume:
                         is_repository = is_repository or child in ("_layers", "_manifests", "_uploads")
                     else:
                         path = f"{name}/{child}" if name else child
+                        directory_count += 1
                         if layout.is_name_component(child) and len(path) <= layout.MAX_NAME_LENGTH:
                             pending.append(path)
                         else:
@@ -155,6 +169,7 @@ class LocalVolume:
                 if is_repository and name:
                     found.append(name)
             self._see(os.stat(top), with_atime=True)
+        self.directory_count = directory_count
         return sorted(found)
 
     def scan_repository(self, name: str, known: Known) -> Repository:
@@ -166,9 +181,37 @@ class LocalVolume:
             self._scan_uploads(f"{base}/_uploads", repository)
             self._scan_revisions(f"{base}/_manifests/revisions", known.revisions, repository)
             self._scan_tags(f"{base}/_manifests/tags", known.histories, repository)
+            if self._is_measuring:
+                self._count_names(base, repository)
         if self._is_thorough:
             repository.drop_wrong_aliases()
         return repository
+
+    def _count_names(self, base: str, repository: Repository) -> None:
+        """Count links, files and directories from the names of directories: each digest and each tag has a link."""
+        top = f"{self._root}/{base}"
+        count = sum(name.startswith("_") for name in _names(top)) + len(_names(f"{top}/_manifests"))
+        for kind in ("_layers", "_manifests/revisions"):
+            for algorithm in _names(f"{top}/{kind}"):
+                count += 1 + len(_names(f"{top}/{kind}/{algorithm}"))
+        tags = _names(f"{top}/_manifests/tags")
+        without_link = sum(damage.kind == "tag-link-missing" for damage in repository.damage)
+        current_count = len(tags) - without_link
+        histories = [repository.tag_indexes.get(tag, [digest]) for tag, digest in repository.tags.items()]
+        histories += [history for tag, history in repository.tag_indexes.items() if tag not in repository.tags]
+        entry_count = sum(map(len, histories))
+        algorithm_count = sum(len({len(digest) for digest in history}) for history in histories)
+        uploads: set[str] = set()
+        for upload in repository.uploads:
+            uploads.add(f"{base}/_uploads/{upload.id}")
+            for key in upload.keys:
+                while key not in uploads:
+                    uploads.add(key)
+                    key = key.rpartition("/")[0]
+        repository.link_count = len(repository.layers) + len(repository.revisions) + current_count + entry_count
+        count += len(repository.layers) + len(repository.revisions) + len(uploads) + len(repository.leftovers)
+        count += len(tags) + 2 * current_count + len(histories) + algorithm_count + 2 * entry_count
+        repository.name_count = count
 
     def _scan_layers(self, prefix: str, known: frozenset[bytes], repository: Repository) -> None:
         for algorithm, directory, digests in self._link_directories(prefix, repository):
@@ -245,6 +288,9 @@ class LocalVolume:
                 content = _read_link(f"{tag}/current/link", directory)
                 if content is not None:
                     contents[tag] = content
+                    if self._is_measuring:
+                        with suppress(FileNotFoundError):
+                            repository.pushed[tag] = os.stat(f"{tag}/current/link", dir_fd=directory).st_mtime
                     continue
                 key = f"{prefix}/{tag}/current/link"
                 repository.leftovers += self._leftovers(f"{prefix}/{tag}/current")
@@ -320,16 +366,19 @@ class LocalVolume:
     def _scan_uploads(self, prefix: str, repository: Repository) -> None:
         for upload in _names(f"{self._root}/{prefix}"):
             keys: list[str] = []
-            size, newest = 0, 0.0
+            size, newest, data_size = 0, 0.0, 0
             started = b""
             for key, status in self._walk(f"{prefix}/{upload}"):
                 keys.append(key)
                 size += status.st_size
                 newest = max(newest, status.st_mtime, status.st_ctime)
+                if key.endswith("/data"):
+                    data_size += status.st_size
                 if key.endswith("/startedat"):
                     started = _read_link(f"{self._root}/{key}", None) or b""
             if keys:
-                repository.uploads.append(Upload(upload, sorted(keys), size, max(newest, upload_start(started))))
+                newest = max(newest, upload_start(started))
+                repository.uploads.append(Upload(upload, sorted(keys), size, newest, data_size))
 
     def _walk(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         try:
@@ -371,6 +420,19 @@ class LocalVolume:
             info = self._stat_with_directory(f"{self._root}/{layout.BlobData(digest).key}")
             if info:
                 yield BlobInfo(digest, *info)
+
+    def iter_blob_sizes(self, digests: Sequence[Digest]) -> Iterator[BlobSize]:
+        """Yield size and disk blocks, one `stat` each, those of one directory together."""
+        for shard, members in groupby(digests, key=lambda digest: layout.BlobData(digest).key.rsplit("/", 2)[0]):
+            with _directory(f"{self._root}/{shard}") as directory:
+                for digest in members if directory is not None else ():
+                    try:
+                        status = os.stat(f"{split_digest(digest)[1]}/data", dir_fd=directory)
+                    except OSError as error:
+                        if error.errno in _ABSENT:
+                            continue
+                        raise
+                    yield BlobSize(digest, status.st_size, status.st_blocks * 512)
 
     def _stat_with_directory(self, path: str) -> tuple[int, float] | None:
         try:

@@ -42,17 +42,25 @@ class Registry:
         return self.driver.location
 
     def open_volume(
-        self, jobs: int = 1, *, is_thorough: bool = False, on_error: Callable[[DriverError], None] | None = None
+        self,
+        jobs: int = 1,
+        *,
+        is_thorough: bool = False,
+        is_measuring: bool = False,
+        on_error: Callable[[DriverError], None] | None = None,
     ) -> Volume:
         """Return the volume for one pass, read with `jobs` requests at once where that helps.
 
         Args:
             jobs: requests at once on an object store.
             is_thorough: whether every link is looked into, not only those that decide what is live.
+            is_measuring: whether names are counted, and it is noted when each tag was pushed.
             on_error: told of a directory that cannot be listed; without it, and on an object store, that raises.
         """
         if isinstance(self.driver, HasLocalPath):
-            return LocalVolume(self.driver.local_path(""), is_thorough=is_thorough, on_error=on_error)
+            return LocalVolume(
+                self.driver.local_path(""), is_thorough=is_thorough, is_measuring=is_measuring, on_error=on_error
+            )
         return ListingVolume(self.driver, jobs, is_thorough=is_thorough)
 
     def has(self, key: str) -> bool:

@@ -33,12 +33,13 @@ class Damage(NamedTuple):
 @dataclass(slots=True)
 class Upload:
     """An open upload: its files, their bytes, and the newest time (seconds since the epoch) that anything of it
-    tells."""
+    tells. `data_size` is the bytes of what a client sent, without the registry's notes on it."""
 
     id: str
     keys: list[str]
     size: int
     newest: float
+    data_size: int = 0
 
 
 @dataclass(slots=True)
@@ -56,6 +57,11 @@ class Repository:
         damage: links that cannot be believed.
         sound_layers, sound_revisions: SHA-256 links that hold what their path says, or did when they were read.
         histories: tag to what it means and its index names, as `Known.histories`.
+        pushed: tag to the modification time of its current link, in seconds since the epoch; only where a pass
+            measures.
+        link_count: link files; only where a pass measures.
+        name_count: files and directories below its own directory, without nested repositories, as far as their names
+            tell; only where a pass measures, on a file system.
     """
 
     name: str
@@ -71,6 +77,9 @@ class Repository:
     sound_layers: set[bytes] = field(default_factory=set)
     sound_revisions: set[bytes] = field(default_factory=set)
     histories: dict[str, str] = field(default_factory=dict)
+    pushed: dict[str, float] = field(default_factory=dict)
+    link_count: int = 0
+    name_count: int = 0
 
     def drop_wrong_aliases(self) -> None:
         """Forget what links of one algorithm name by mistake: a collection keeps that to be safe, and a check calls the
@@ -91,18 +100,28 @@ class BlobInfo(NamedTuple):
     newest: float
 
 
+class BlobSize(NamedTuple):
+    """Bytes of one blob's data, and the bytes of the disk blocks that hold them; None on an object store."""
+
+    digest: Digest
+    size: int
+    allocated: int | None
+
+
 @dataclass(slots=True)
 class Blobs:
     """The digests whose data are there.
 
     `shards[b]` holds the SHA-256 digests that begin with byte b, 32 bytes each, concatenated; `others` all other
     digests. `strays` are keys below `blobs/` that are no blob; `leftovers` half-written ones (key, bytes, newest time).
+    `name_count` is the directories below `blobs/`, on a file system.
     """
 
     shards: list[bytes]
     others: set[Digest]
     strays: list[str] = field(default_factory=list)
     leftovers: list[tuple[str, int, float]] = field(default_factory=list)
+    name_count: int = 0
 
     @property
     def count(self) -> int:
@@ -129,6 +148,10 @@ class Volume(Protocol):
     strays: list[str]
     """Keys or directories below `repositories/` that the last listing of repositories saw and that lie in none."""
 
+    directory_count: int | None
+    """The directories below `repositories/` that the last listing of repositories walked, strays among them; None on an
+    object store."""
+
     jobs: int
     """How many reads at once are worth while: one on a file system, where threads cost more than the reads."""
 
@@ -152,6 +175,9 @@ class Volume(Protocol):
 
     def iter_blob_info(self, digests: Sequence[Digest]) -> Iterator[BlobInfo]:
         """Yield size and age of blobs; those that are gone are left out."""
+
+    def iter_blob_sizes(self, digests: Sequence[Digest]) -> Iterator[BlobSize]:
+        """Yield the sizes of blobs; those that are gone are left out."""
 
     def list_leftovers(self, keys: Iterable[str]) -> Iterator[tuple[str, int, float]]:
         """Yield the temporary files (key, bytes, newest time) beside some objects that no scan looked for."""

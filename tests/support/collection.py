@@ -163,7 +163,7 @@ def _environment(user: int | None) -> dict[str, str]:
 
 _RUN_AS = """\
 import os, sys
-import regstore.cli.fsck, regstore.cli.gc
+import regstore.cli.fsck, regstore.cli.gc, regstore.cli.report
 from regstore.cli.main import main
 
 user = int(sys.argv.pop(1))

@@ -1,0 +1,159 @@
+"""`regstore metrics`."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from regstore._version import __version__
+from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.output import plain
+from regstore.cli.parameters import DURATION
+from regstore.cli.rendering import emit
+from regstore.errors import InterruptedRunError, RegstoreError, UsageError
+from regstore.jobs import read_jobs
+from regstore.registry import open_registry
+from regstore.report.capacity import measure_capacity
+from regstore.report.exposition import capacity_samples, job_samples, render_exposition
+from regstore.report.forecast import forecast_full
+from regstore.report.history import Entry, History
+from regstore.report.options import Options
+from regstore_drivers.errors import DriverError
+
+if TYPE_CHECKING:
+    from regstore.registry import Registry
+    from regstore.work import Cancel
+
+_SCAN_SECONDS = 60.0
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@click.command(
+    "metrics",
+    epilog=f"""\b
+EXAMPLES
+  regstore metrics --textfile /var/lib/prometheus/node-exporter/registry.prom /var/lib/registry
+  regstore metrics --listen 127.0.0.1:9119 /var/lib/registry
+  regstore metrics s3://bucket/prefix
+
+{EXIT_STATUS}""",
+)
+@click.argument("root")
+@click.option("--textfile", metavar="FILE", help="Write FILE, whole or not at all, for node_exporter.")
+@click.option("--listen", metavar="ADDRESS:PORT", help="Serve /metrics there until stopped; a scan a minute at most.")
+@click.option(
+    "--grace", type=DURATION, default="24h", show_default=True, metavar="AGE", help="The grace period of collections."
+)
+@click.option("--metrics-top", type=click.IntRange(0), default=0, metavar="N", help="The N largest repositories too.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=16, show_default=True, help="Requests at once on S3.")
+@click.pass_obj
+def command(
+    session: Session, root: str, textfile: str | None, listen: str | None, grace: float, metrics_top: int, jobs: int
+) -> None:
+    """Export the numbers of ROOT, and how its jobs ended, for Prometheus.
+
+    Without --textfile and --listen they go to stdout. Nothing is recorded in the history of reports.
+    """
+    if textfile and listen:
+        raise UsageError("--textfile and --listen exclude each other")
+    address = _parse_address(listen) if listen else None
+    registry = open_registry(root, jobs)
+    source = _Source(registry, Options(grace=grace, jobs=jobs), metrics_top, session.cancel)
+    if address is None:
+        emit([source.scan()], textfile)
+        return
+    _serve(address, source, session.cancel)
+
+
+def _parse_address(text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"{text!r} is no address: write it as 127.0.0.1:9119")
+    return host.strip("[]"), int(port)
+
+
+class _Source:
+    """Scans, and remembers for a minute what it found."""
+
+    def __init__(self, registry: Registry, options: Options, top: int, cancel: Cancel) -> None:
+        self._registry = registry
+        self._options = options
+        self._top = top
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._text, self._scanned = "", float("-inf")
+
+    def scan(self) -> str:
+        """Return the metrics as they are now."""
+        now = time.time()
+        capacity = measure_capacity(self._registry, self._options, cancel=self._cancel)
+        try:
+            entries = History(capacity.location).entries()
+        except RegstoreError as error:
+            click.echo(f"regstore: no forecast: {plain(str(error))}", err=True)
+            entries = []
+        entries.append(Entry(now, capacity.totals))
+        points = [(entry.at, entry.totals.get("stored_bytes") or 0) for entry in entries]
+        forecast = forecast_full(points, capacity.room.free_bytes)
+        samples = capacity_samples(capacity, forecast, capacity.findings, now, self._top)
+        return render_exposition([*samples, *job_samples(capacity.location, read_jobs(capacity.location))])
+
+    def recent(self) -> str:
+        """Return the metrics as they were at most a minute ago. Who asks meanwhile waits."""
+        with self._lock:
+            if time.monotonic() - self._scanned >= _SCAN_SECONDS:
+                self._text = self.scan()
+                self._scanned = time.monotonic()
+            return self._text
+
+
+def _serve(address: tuple[str, int], source: _Source, cancel: Cancel) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        server_version = f"regstore/{__version__}"
+
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != "/metrics":
+                self._answer(HTTPStatus.NOT_FOUND, "the metrics are at /metrics\n")
+                return
+            try:
+                text = source.recent()
+            except (RegstoreError, DriverError) as error:
+                if not isinstance(error, InterruptedRunError):
+                    click.echo(f"regstore: {plain(str(error))}", err=True)
+                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"{plain(str(error))}\n")
+                return
+            self._answer(HTTPStatus.OK, text)
+
+        def _answer(self, status: HTTPStatus, text: str) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", _CONTENT_TYPE)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass  # a line a scrape is noise
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+    try:
+        server = Server(address, Handler)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        click.echo(f"regstore: serving http://{address[0]}:{server.server_address[1]}/metrics", err=True)
+        try:
+            while True:
+                cancel.wait(3600)
+        finally:
+            server.shutdown()
