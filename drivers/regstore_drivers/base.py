@@ -230,6 +230,14 @@ class HasMultipart(Protocol):
 
 
 @runtime_checkable
+class HasMultipartSize(Protocol):
+    """The storage tells the size of incomplete multipart uploads, each for a request or more."""
+
+    def multipart_size(self, upload: MultipartUpload) -> int:
+        """Return the bytes of its parts; 0 when it is gone."""
+
+
+@runtime_checkable
 class HasVersions(Protocol):
     """The storage may keep former versions of what is deleted."""
 

@@ -189,6 +189,12 @@ class MemoryDriver(Driver):
         with self._lock:
             return self._uploads.pop(upload.upload_id, None) is not None
 
+    def multipart_size(self, upload: MultipartUpload) -> int:
+        """Return the bytes of the parts of an incomplete upload. See `HasMultipartSize.multipart_size`."""
+        with self._lock:
+            found = self._uploads.get(upload.upload_id)
+            return (found.size or 0) if found else 0
+
     def _get(self, operation: str, key: str) -> _Object:
         check_key(key, operation, self.location)
         try:

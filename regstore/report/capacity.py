@@ -16,7 +16,7 @@ from regstore.report.weigh import Scale
 from regstore.state import open_state
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import Capacity as Room
-from regstore_drivers.base import HasCapacity, HasLocalPath
+from regstore_drivers.base import HasCapacity, HasLocalPath, HasMultipartSize
 
 if TYPE_CHECKING:
     from regstore.findings import Finding
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from regstore.report.weigh import Weights
     from regstore.state import State
     from regstore.work import Progress
+    from regstore_drivers.base import Driver, MultipartUpload
 
 _SUMS = ("tag_count", "revision_count", "logical_bytes", "stored_bytes", "unique_bytes", "reclaimable_bytes")
 
@@ -183,7 +184,7 @@ def measure_capacity(
         limits = (one.link_limit(0.0), one.link_limit(options.grace))
         weights = Scale(one.volume, measured, options.grace, limits).weigh(blobs, progress, cancel)
         one.volume.check_unchanged()
-        multipart = list(one.volume.iter_multipart())
+        multipart_bytes = sum(_size_of(registry.driver, upload) for upload in one.volume.iter_multipart())
     finally:
         if own_state:
             state.close()
@@ -200,8 +201,8 @@ def measure_capacity(
         "unreferenced_bytes": weights.freed_in_grace,
         "grace_bytes": weights.freed - weights.freed_in_grace,
         "quarantined_bytes": read_status(registry).quarantined_bytes,
-        "upload_bytes": sum(seen.upload_bytes for seen in measured.repositories) + sum(m.size or 0 for m in multipart),
-        "multipart_bytes": sum(upload.size or 0 for upload in multipart),
+        "upload_bytes": sum(seen.upload_bytes for seen in measured.repositories) + multipart_bytes,
+        "multipart_bytes": multipart_bytes,
         "tag_history_count": sum(seen.history_count for seen in measured.repositories),
         "link_count": sum(seen.link_count for seen in measured.repositories),
         "inode_count": inodes,
@@ -225,6 +226,12 @@ def measure_capacity(
         measured.strays,
         sum(seen.stale_upload_count for seen in measured.repositories),
     )
+
+
+def _size_of(driver: Driver, upload: MultipartUpload) -> int:
+    if upload.size is None and isinstance(driver, HasMultipartSize):
+        return driver.multipart_size(upload)
+    return upload.size or 0
 
 
 def _repository_rows(measured: Measured, weights: Weights) -> list[RepositoryRow]:

@@ -11,11 +11,19 @@ from typing import Any
 
 import pytest
 
+from regstore.registry import Registry as Location
+from regstore.registry import open_registry
+from regstore.report import Options, measure_capacity, parse_rule
+from regstore.state import State
+from regstore_drivers.base import Capacity
+from regstore_drivers.s3 import S3Driver
+from regstore_drivers.wrappers import Counting
 from support.collection import Volume, run_cli
 from support.images import Image, layers
 from support.pusher import Pusher
-from support.registry import garbage_collect
-from support.volume import V2
+from support.registry import Registry, garbage_collect
+from support.seaweed import SeaweedServer
+from support.volume import V2, upload_prefix
 
 pytestmark = pytest.mark.registry
 GRACE = ("--grace", "0s")
@@ -235,3 +243,54 @@ def test_layers_that_repositories_share(pushed: Volume) -> None:
     )
     assert totals["saved_bytes"] == totals["logical_bytes"] - totals["stored_bytes"] > 0
     assert document["pairs"][0].items() >= {"a": "team/web", "b": "team/web/admin"}.items()
+
+
+@pytest.mark.s3
+def test_a_bucket_weighs_what_the_same_directory_weighs(
+    start: Callable[..., Registry], driver: S3Driver, tmp_path: Path
+) -> None:
+    """With few requests; what a bucket does not have is null, and open parts count as uploads."""
+    volume = Volume(tmp_path / "volume", tmp_path)
+    for server in (start(), volume.registry()):
+        with server as registry, Pusher(registry.url) as client:
+            for number in range(3):
+                push_shared(client, "team/app", f"v{number}", f"app {number}")
+            push_shared(client, "team/web", "latest", "web")
+            gone = push_shared(client, "team/app", "gone", "gone")
+            client.delete_manifest("team/app", gone.digest)
+    counting = Counting(driver)
+    options = Options(grace=0.0, with_tags=True, what_if=(parse_rule("keep-last 1"),))
+
+    found = measure_capacity(Location(counting), options, state=State(None))
+    manifest_reads = counting.counts["read"]
+    here = measure_capacity(open_registry(str(volume.root)), options, state=State(None))
+
+    assert counting.counts["stat"] <= 2
+    assert manifest_reads < 30
+    same = set(found.totals) - {"allocated_bytes", "inode_count", "upload_bytes", "multipart_bytes"}
+    assert {name: found.totals[name] for name in same} == {name: here.totals[name] for name in same}
+    assert found.totals["allocated_bytes"] is found.totals["inode_count"] is None
+    assert found.room == Capacity(None, None, None, None)
+    assert [row.stored_bytes for row in found.repositories] == [row.stored_bytes for row in here.repositories]
+    assert [(row.tag, row.size_bytes, row.unique_bytes) for row in found.tags] == [
+        (row.tag, row.size_bytes, row.unique_bytes) for row in here.tags
+    ]
+    assert found.what_if == here.what_if
+
+
+@pytest.mark.s3
+def test_open_parts_in_a_bucket_are_uploads(
+    start: Callable[..., Registry], driver: S3Driver, seaweed: SeaweedServer, s3_bucket: str
+) -> None:
+    with start() as registry, Pusher(registry.url) as client:
+        client.push_image("app", "latest", layers(1, "app"))
+    key = f"company/registry/{upload_prefix('app', 'upload-a')}data"
+    s3 = seaweed.client()
+    upload = s3.create_multipart_upload(Bucket=s3_bucket, Key=key)["UploadId"]
+    for number in (1, 2):
+        body = bytes(5 * 1024 * 1024)
+        s3.upload_part(Bucket=s3_bucket, Key=key, UploadId=upload, PartNumber=number, Body=body)
+
+    totals = measure_capacity(Location(driver), Options(), state=State(None)).totals
+
+    assert totals["multipart_bytes"] == totals["upload_bytes"] == 10 * 1024 * 1024

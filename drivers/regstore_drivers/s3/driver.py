@@ -209,6 +209,25 @@ class S3Driver(S3Reader, Driver):
                 raise
         return True
 
+    def multipart_size(self, upload: MultipartUpload) -> int:
+        """Return the bytes of the parts of an incomplete upload; 0 when it is gone.
+
+        Raises:
+            DriverError: the parts could not be listed.
+        """
+        client = self._connection.client
+        where: Any = {"Bucket": self._bucket, "Key": self._root + upload.key, "UploadId": upload.upload_id}
+        size = 0
+        with translated("multipart_size", upload.key, self._location):
+            try:
+                for page in client.get_paginator("list_parts").paginate(**where):
+                    size += sum(part["Size"] for part in page.get("Parts", ()))
+            except ClientError as error:
+                if not is_upload_gone(error):
+                    raise
+                return 0
+        return size
+
     def _copy(self, operation: str, src: str, dst: str, head: dict[str, Any]) -> dict[str, Any]:
         """Copy, and return what HEAD tells of the copy."""
         source, destination = self._full(operation, src), self._full(operation, dst)

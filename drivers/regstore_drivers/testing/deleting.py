@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regstore_drivers.base import HasDirectories, HasMultipart, MultipartUpload
+from regstore_drivers.base import HasDirectories, HasMultipart, HasMultipartSize, MultipartUpload
 from regstore_drivers.testing.basis import INVALID_KEYS, UNUSUAL_KEYS, WriteBasis, contents, keys_of, put
 
 if TYPE_CHECKING:
@@ -111,4 +111,6 @@ class RemovalPowers(WriteBasis):
         put(driver, "a")
         if isinstance(driver, HasMultipart):
             assert not driver.abort_multipart(MultipartUpload("a", "no-such-upload", 0.0))
+        if isinstance(driver, HasMultipartSize):
+            assert driver.multipart_size(MultipartUpload("a", "no-such-upload", 0.0)) == 0
         assert [*contents(driver)] == ["a"]

@@ -12,6 +12,7 @@ from regstore_drivers.base import (
     HasClock,
     HasDirectories,
     HasMultipart,
+    HasMultipartSize,
     HasStoredChecksum,
     HasVersions,
     ReadDriver,
@@ -28,6 +29,7 @@ T = TypeVar("T")
 READ_POWERS: dict[type, tuple[str, ...]] = {
     HasCapacity: ("capacity",),
     HasClock: ("now",),
+    HasMultipartSize: ("multipart_size",),
     HasStoredChecksum: ("stored_checksum",),
     HasVersions: ("is_versioned",),
 }
