@@ -20,6 +20,16 @@ CATALOGUE: dict[str, FindingKind] = {
         "a repository with many old tags, none of which was ever moved: every build stays for ever",
         "ask --what-if 'keep-last 20' what a rule would free; delete such tags in the registry, then collect",
     ),
+    "files-overwritten": FindingKind(
+        Severity.INFO,
+        "a layer of an image holds files that a later layer overwrites or deletes",
+        "remove such files in the step that makes them, or build in stages and copy what is needed",
+    ),
+    "layers-rebuilt": FindingKind(
+        Severity.INFO,
+        "layers with the same files and other digests: built again, with other times",
+        "use the build cache, or set SOURCE_DATE_EPOCH and rewrite timestamps: the same files then give the same layer",
+    ),
     "many-tiny-layers": FindingKind(
         Severity.INFO,
         "images of many layers, most of them tiny: each costs a request, a file and a link in every repository",

@@ -40,6 +40,7 @@ from regstore.errors import StorageFailedError
 from regstore.layout import BlobData
 from regstore.report.catalogue import finding
 from regstore.report.chunks import iter_chunks, load_cutter
+from regstore.report.layering import HiddenFiles, count_hidden, iter_hidden_advice, iter_twin_advice
 from regstore.report.tarstream import BrokenTarError, Kind, iter_entries
 from regstore.state import state_directory
 from regstore.work import Cancel, NoProgress, map_bounded
@@ -70,14 +71,14 @@ _WORKER_BYTES = 300 << 20
 _PATH_BYTES = 4096
 """Of a path that are remembered: no system opens a longer one."""
 
-_MAGIC = b"rscont\0\x01"
+_MAGIC = b"rscont\0\x02"
 """With the version as its last byte."""
 _SUFFIXES = {FILES: ".files", CHUNKS: ".chunks"}
 _BLOCK = struct.Struct("<II")
 _RECORD = struct.Struct("<24sQ")
 """A content (XXH3-128 and size: what makes it another one) and the hash of its directory."""
 _NAME = struct.Struct("<H")
-_SUMS = struct.Struct("<QQQ")
+_SUMS = struct.Struct("<QQQQ")
 _CHECKSUM = struct.Struct("<Q")
 _BLOCK_RECORDS = 4096
 _BLOCK_NAME_BYTES = 1 << 20
@@ -90,6 +91,8 @@ _PARTITION_RECORDS = 200_000
 _MAX_PARTITIONS = 4096
 _BUFFER_BYTES = 32 << 20
 _LEFTOVER_SECONDS = 7 * 86400
+_ADVISED_RECORDS = 1_000_000
+"""An image of more files is not looked at for what its layers hide: their paths are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +152,15 @@ class LayerResult(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What a layer's file says in total: files with hard links, their bytes, and the contents recorded."""
+    """What a layer's file says in total: files with hard links, their bytes, and the contents recorded.
+
+    `fingerprint` is the same for layers with the same paths and contents, in whatever order and with whatever times.
+    """
 
     item_count: int
     size_bytes: int
     record_count: int
+    fingerprint: int
 
 
 class Pulse(Protocol):
@@ -178,6 +185,7 @@ def read_contents(
     level: str = FILES,
     jobs: int = 1,
     top: int = 20,
+    newest: Mapping[str, Digest] | None = None,
     directory: Path | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
@@ -192,6 +200,7 @@ def read_contents(
         level: `file` or `chunk`.
         jobs: processes at once.
         top: rows of the longest lists.
+        newest: repository to an image of it, for advice on what its layers hide.
         directory: the state directory; None for the usual one. Where it cannot be written nothing is remembered.
         progress: told of manifests, then of stored bytes of layers, then of layers as they are summed up.
         cancel: asked between pieces; the layers that were read by then are remembered.
@@ -212,7 +221,10 @@ def read_contents(
         layers = [_Layer(digest, _target(memory, digest, level), *sums[digest]) for digest in sorted(sums)]
         merge = _Merge(layers, [images_of[layer.digest] for layer in layers], images, level, top, scratch)
         with _telling(scratch):
-            return merge.run(findings, progress, cancel)
+            report = merge.run(findings, progress, cancel)
+        if level == FILES:
+            report.findings.extend(_iter_advice(registry.driver, newest or {}, layers, cancel))
+        return report
 
 
 def _find_layers(
@@ -230,16 +242,34 @@ def _find_layers(
     return images_of
 
 
-def _layers_in(driver: ReadDriver, image: Digest) -> set[Digest]:
-    """Return the tar archives that a manifest names; what cannot be read or understood names none."""
+def _iter_advice(
+    driver: ReadDriver, newest: Mapping[str, Digest], layers: Sequence[_Layer], cancel: Cancel
+) -> Iterator[Finding]:
+    yield from iter_twin_advice(
+        (layer.digest, layer.fingerprint, layer.item_count, layer.size_bytes) for layer in layers
+    )
+    known = {layer.digest: layer for layer in layers}
+    seen: dict[Digest, HiddenFiles] = {}
+    for image in newest.values():
+        cancel.check()
+        own = [known[digest] for digest in _layers_in(driver, image) if digest in known]
+        if image not in seen and sum(layer.record_count for layer in own) <= _ADVISED_RECORDS:
+            seen[image] = count_hidden([_iter_files(layer.path) for layer in own])
+    yield from iter_hidden_advice((name, image, seen[image]) for name, image in newest.items() if image in seen)
+
+
+def _layers_in(driver: ReadDriver, image: Digest) -> list[Digest]:
+    """Return the tar archives that a manifest names, the lowest first; what cannot be read or understood names none."""
     try:
         manifest = json.loads(driver.read(BlobData(image).key))
         if manifest.get("schemaVersion") == 1:
-            return {parse_digest(layer["blobSum"]) for layer in manifest["fsLayers"]}
-        layers = manifest.get("layers") or []
-        return {parse_digest(layer["digest"]) for layer in layers if layer.get("mediaType") in LAYER_TYPES}
+            named = [layer["blobSum"] for layer in reversed(manifest["fsLayers"])]
+        else:
+            layers = manifest.get("layers") or []
+            named = [layer["digest"] for layer in layers if layer.get("mediaType") in LAYER_TYPES]
+        return list(dict.fromkeys(map(parse_digest, named)))
     except (DriverError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return set()
+        return []
 
 
 @contextmanager
@@ -563,7 +593,7 @@ class _Writer:
         self._put(_MAGIC)
         self._fixed = bytearray()
         self._names = bytearray()
-        self._count = self._size_bytes = self._record_count = 0
+        self._count = self._size_bytes = self._record_count = self._fingerprint = 0
 
     def __enter__(self) -> _Writer:
         return self
@@ -589,6 +619,7 @@ class _Writer:
         self._count += 1
         self._size_bytes += size
         self._record_count += 1
+        self._fingerprint += xxhash.xxh3_64_intdigest(name + digest)
         self._fixed += _RECORD.pack(digest + size.to_bytes(8, "little"), directory)
         self._names += _NAME.pack(len(name)) + name
         if len(self._fixed) >= _BLOCK_RECORDS * _RECORD.size or len(self._names) >= _BLOCK_NAME_BYTES:
@@ -605,7 +636,9 @@ class _Writer:
         if self._fixed:
             self._flush()
         self._flush()  # an empty block ends the frame: its reader would try to read on in what follows
-        self._put(self._compressor.flush() + _SUMS.pack(self._count, self._size_bytes, self._record_count))
+        fingerprint = self._fingerprint % (1 << 64)
+        self._put(self._compressor.flush())
+        self._put(_SUMS.pack(self._count, self._size_bytes, self._record_count, fingerprint))
         self._file.write(_CHECKSUM.pack(self._hasher.intdigest()))
         self._file.close()
 
@@ -650,6 +683,16 @@ def _iter_blocks(path: Path) -> Iterator[tuple[bytes, bytes]]:
             yield _read_exactly(reader, count * _RECORD.size), _read_exactly(reader, name_bytes)
 
 
+def _iter_files(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Yield path and size of the files of a layer's file that was found whole."""
+    for fixed, names in _iter_blocks(path):
+        at = 0
+        for content, _ in _RECORD.iter_unpack(fixed):
+            start = at + _NAME.size
+            at = start + _NAME.unpack_from(names, at)[0]
+            yield names[start:at], int.from_bytes(content[16:], "little")
+
+
 def _read_exactly(reader: Any, size: int) -> bytes:
     parts = []
     while size and (data := reader.read(size)):
@@ -686,6 +729,7 @@ class _Layer(NamedTuple):
     item_count: int
     size_bytes: int
     record_count: int
+    fingerprint: int
 
 
 class _Partitions:

@@ -37,7 +37,7 @@ def measure_contents(
         InterruptedRunError: the run was asked to stop.
     """
     state = open_state(registry.location)
-    volume = registry.open_volume(jobs)
+    volume = registry.open_volume(jobs, is_measuring=True)
     try:
         images = find_images(registry, state, volume, progress=progress, cancel=cancel)
         volume.check_unchanged()
@@ -45,7 +45,9 @@ def measure_contents(
         state.close()
     names = images.repositories
     kept = {manifest: sorted(names[number] for number in numbers) for manifest, numbers in images.kept.items()}
-    contents = read_contents(registry, kept, level=level, jobs=jobs, top=top, progress=progress, cancel=cancel)
+    contents = read_contents(
+        registry, kept, level=level, jobs=jobs, top=top, newest=images.newest, progress=progress, cancel=cancel
+    )
     contents.findings[:0] = images.findings
     return contents
 

@@ -1216,6 +1216,7 @@ footer { margin-top: 3rem; color: var(--quiet); font-size: 0.8125rem; }
   tbody th { position: sticky; left: 0; z-index: 1; max-width: 11rem; background: var(--paper); }
   th, td { padding-inline: 0.625rem; }
   td.names { white-space: nowrap; }
+  td.names wbr { display: none; }
 }
 @media print {
   @page { margin: 14mm; }

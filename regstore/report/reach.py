@@ -62,6 +62,14 @@ class Reach:
             return [digest for digest, _, flags in references if digest not in revisions and not flags & IS_MANIFEST]
         return [digest for digest, _, flags in references if flags & ROLE_MASK != Role.CONFIG]
 
+    def first_image(self, manifest: Digest) -> Digest | None:
+        """Return a manifest that is an image, or the first one of an index; None where there is none."""
+        if self.is_image(manifest):
+            return manifest
+        record = self._manifests.get(manifest)
+        references = () if isinstance(record, Trouble) else record.iter_references()
+        return next((digest for digest, _, _ in references if digest in self._repository.revisions), None)
+
     def is_crumbled(self, manifest: Digest) -> bool:
         """Tell whether an image has many layers, most of them tiny, as far as it says their sizes."""
         record = self._manifests.get(manifest)

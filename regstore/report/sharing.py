@@ -79,12 +79,15 @@ class Images:
         repositories: names, by number.
         kept: manifest to the numbers of the repositories that keep it.
         layers: layer and repository that reaches it.
+        newest: repository to the image that its tag pushed last names, or one of the index that it names; only where
+            the volume was opened to be measured.
         findings: what could not be believed.
     """
 
     repositories: list[str]
     kept: dict[Digest, list[int]]
     layers: Records
+    newest: dict[str, Digest]
     findings: list[Finding]
 
 
@@ -109,7 +112,7 @@ def find_images(
             sparse_is_normal=is_cache,
         )
 
-    images = Images([], {}, Records("I"), [])
+    images = Images([], {}, Records("I"), {}, [])
     survey = Survey(volume, state, policy_of, manifests, cancel, {})
     for repository, marks in survey.iter_repositories(progress):
         cancel.check()
@@ -122,6 +125,10 @@ def find_images(
         for manifest in marks.kept:
             images.kept.setdefault(manifest, []).append(number)
             layers.update(reach.layers_of(manifest))
+        if pushed := {tag: at for tag, at in repository.pushed.items() if tag in repository.tags}:
+            tag = max(pushed, key=lambda tag: (pushed[tag], tag))
+            if image := reach.first_image(repository.tags[tag]):
+                images.newest[repository.name] = image
         aliases = repository.aliases
         images.layers.add((digest, number) for digest in {aliases.get(layer, layer) for layer in layers})
     return images

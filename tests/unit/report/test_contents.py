@@ -603,3 +603,24 @@ def test_true_chunks_cover_the_layer() -> None:
 def test_another_level() -> None:
     with pytest.raises(ValueError, match="no level"):
         Volume().read(level="blob")
+
+
+def test_advice_on_hidden_files_and_rebuilt_layers(tmp_path: Path) -> None:
+    """Of the image that is given for a repository, and of all layers."""
+    volume = Volume()
+    data = [random.Random(number).randbytes(2 << 20) for number in range(3)]
+    base = layer_of([("opt/tool", data[0]), ("etc/kept", data[1])])
+    image = volume.push("app", base, layer_of([("opt/.wh.tool", b""), ("etc/new", data[2])]))
+    volume.push("web", layer_of([("etc/kept", data[1]), ("opt/tool", data[0])]))
+
+    found = [
+        finding
+        for _ in range(2)
+        for finding in volume.read(newest={"app": image}, directory=tmp_path / "state").findings
+    ]
+
+    assert [finding.id for finding in found] == ["layers-rebuilt", "files-overwritten"] * 2
+    assert f"{4 << 20} bytes were built again" in found[0].detail
+    assert found[1].subject.startswith("app@sha256:")
+    assert f"1 files with {2 << 20} bytes" in found[1].detail
+    assert volume.read(level="chunk", newest={"app": image}, directory=tmp_path / "state").findings == []
