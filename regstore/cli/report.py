@@ -20,7 +20,7 @@ from regstore.cli.rendering import FORMATS, csv_lines, emit
 from regstore.errors import StorageFailedError, UsageError
 from regstore.findings import is_clean
 from regstore.registry import open_registry
-from regstore.report.capacity import Capacity, iso_time, measure_capacity
+from regstore.report.capacity import Capacity, iso_time, measure_capacity, sum_namespaces
 from regstore.report.exposition import capacity_samples, dedup_samples, finding_samples, render_exposition
 from regstore.report.forecast import Forecast, forecast_full
 from regstore.report.history import Entry, History
@@ -140,10 +140,11 @@ def capacity_command(session: Session, /, root: str, **arguments: Any) -> None:
     history = _record(registry, capacity, started)
     points = [(entry.at, entry.totals.get("stored_bytes") or 0) for entry in history]
     forecast = forecast_full(points, capacity.room.free_bytes)
+    namespaces = sum_namespaces(capacity.repositories)
     _choose_rows(capacity, arguments)
     code = 0 if is_clean(capacity.findings) else 1
     shown = history if arguments["with_history"] or form == "html" else None
-    document = _capacity_document(capacity, forecast, shown, started, code, options)
+    document = _capacity_document(capacity, namespaces, forecast, shown, started, code, options)
     lines: Sequence[str]
     match form:
         case "json":
@@ -215,6 +216,7 @@ def _choose_rows(capacity: Capacity, arguments: dict[str, Any]) -> None:
 
 def _capacity_document(
     capacity: Capacity,
+    namespaces: list[dict[str, Any]],
     forecast: Forecast,
     history: list[Entry] | None,
     started: float,
@@ -230,7 +232,7 @@ def _capacity_document(
             "free_inodes": capacity.room.free_inodes,
         },
         "repositories": [row.to_json() for row in capacity.repositories],
-        "namespaces": capacity.namespaces,
+        "namespaces": namespaces,
     }
     if options.with_tags:
         fields["tags"] = [row.to_json() for row in capacity.tags]

@@ -19,6 +19,8 @@ from regstore_drivers.base import Capacity as Room
 from regstore_drivers.base import HasCapacity, HasLocalPath, HasMultipartSize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from regstore.findings import Finding
     from regstore.registry import Registry
     from regstore.report.measure import Measured, Root
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from regstore.work import Progress
     from regstore_drivers.base import Driver, MultipartUpload
 
-_SUMS = ("tag_count", "revision_count", "logical_bytes", "stored_bytes", "unique_bytes", "reclaimable_bytes")
+_SUMS = (
+    *("tag_count", "revision_count", "logical_bytes", "stored_bytes", "unique_bytes", "shared_bytes"),
+    "reclaimable_bytes",
+)
 
 
 @dataclass(slots=True)
@@ -125,19 +130,31 @@ class Capacity:
     strays: list[str]
     stale_upload_count: int = 0
 
-    @property
-    def namespaces(self) -> list[dict[str, Any]]:
-        """The sums of the repositories below each namespace, by its name with a slash at the end."""
-        sums: dict[str, dict[str, Any]] = {}
-        for row in self.repositories:
-            parts = row.name.split("/")
-            values = row.to_json()
-            for depth in range(1, len(parts)):
-                name = "/".join(parts[:depth]) + "/"
-                total = sums.setdefault(name, {"name": name, **dict.fromkeys((*_SUMS, "shared_bytes"), 0)})
-                for field_name in (*_SUMS, "shared_bytes"):
-                    total[field_name] += values[field_name]
-        return [sums[name] for name in sorted(sums)]
+
+def sum_namespaces(rows: Sequence[RepositoryRow]) -> list[dict[str, Any]]:
+    """Return the sums of the repositories below each namespace, by its name with a slash at the end.
+
+    Beside the sums each has its newest push, and its growth where that is known.
+    """
+    below: dict[str, list[RepositoryRow]] = {}
+    for row in rows:
+        parts = row.name.split("/")
+        for depth in range(1, len(parts)):
+            below.setdefault("/".join(parts[:depth]) + "/", []).append(row)
+    return [
+        {
+            "name": name,
+            **{column: sum(getattr(row, column) for row in members) for column in _SUMS},
+            "newest_push_at": iso_time(max(row.newest_push_at or 0.0 for row in members) or None),
+            "growth_bytes": _growth_of(members),
+        }
+        for name, members in sorted(below.items())
+    ]
+
+
+def _growth_of(rows: Sequence[RepositoryRow]) -> int | None:
+    known = [row.growth_bytes for row in rows if row.growth_bytes is not None]
+    return sum(known) if known else None
 
 
 def iso_time(at: float | None) -> str | None:

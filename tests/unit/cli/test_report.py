@@ -96,6 +96,7 @@ def test_what_was_not_asked_for_is_not_there(shell: Shell, root: Path) -> None:
 
 
 def test_rows_are_chosen_and_the_totals_stay(shell: Shell, root: Path) -> None:
+    shell("capacity", "-q", root)
     everything = shell.json("capacity", root)
 
     chosen = shell.json("capacity", "--repository", "*/web", "--tags", root)
@@ -106,6 +107,7 @@ def test_rows_are_chosen_and_the_totals_stay(shell: Shell, root: Path) -> None:
     assert [row["tag"] for row in chosen["tags"]] == ["latest"]
     assert [row["name"] for row in first["repositories"]] == ["team/app"]
     assert chosen["totals"] == first["totals"] == everything["totals"]
+    assert chosen["namespaces"] == first["namespaces"] == everything["namespaces"]
 
 
 @pytest.mark.parametrize("sort", ["stored", "logical", "unique", "shared", "reclaimable", "growth", "tags", "newest"])
