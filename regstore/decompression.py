@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 1024 * 1024
 _PACKED_BYTES = 64 * 1024
 """Compressed bytes at once: what follows a gzip member is copied at its end, and seekable layers have many members."""
-_WINDOW_BYTES = 1 << 29
+WINDOW_BYTES = 1 << 29
 """The largest zstd window that containerd takes; a decoder needs as much memory."""
 LAYER_TYPES = frozenset(
     base + packing
@@ -39,17 +39,22 @@ class UndecodableError(Exception):
     """The bytes cannot be decompressed. The message says why."""
 
 
-def iter_plain(stream: BinaryIO) -> Iterator[bytes]:
+def iter_plain(stream: BinaryIO, window_bytes: int = WINDOW_BYTES) -> Iterator[bytes]:
     """Yield the decompressed bytes of a layer in pieces of bounded size, gzip and zstd told by their first bytes.
 
+    Args:
+        stream: the stored bytes.
+        window_bytes: zstd data that need a larger window, and so more memory, are not decompressed.
+
     Raises:
-        UndecodableError: damaged, or (of gzip data; cut zstd data are just other ones) cut off.
+        UndecodableError: damaged, or (of gzip data; cut zstd data are just other ones) cut off, or of too large a
+            window.
     """
     first = stream.read(_PACKED_BYTES)
     if first.startswith(_GZIP):
         yield from _iter_gzip(stream, first)
     elif first.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
-        yield from _iter_zstd(stream, first)
+        yield from _iter_zstd(stream, first, window_bytes)
     else:
         while first:
             yield first
@@ -85,9 +90,9 @@ def _next_member(stream: BinaryIO, rest: bytes) -> bytes:
     return rest
 
 
-def _iter_zstd(stream: BinaryIO, data: bytes) -> Iterator[bytes]:
+def _iter_zstd(stream: BinaryIO, data: bytes, window_bytes: int) -> Iterator[bytes]:
     try:
-        reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).stream_reader(
+        reader = zstandard.ZstdDecompressor(max_window_size=window_bytes).stream_reader(
             cast("BinaryIO", _Rest(data, stream)), read_across_frames=True, closefd=False
         )
         while piece := reader.read(_PIECE_BYTES):

@@ -57,7 +57,7 @@ def without(tree: Tree, prefixes: Iterable[str]) -> Tree:
     return made
 
 
-@examples(60)
+@examples(30)
 @given(trees(damage=True), st.booleans(), st.sampled_from([0.0, 3600.0, DAY, 3 * DAY]))
 def test_stored_is_live_and_unreferenced_and_grace(tree: Tree, delete_untagged: bool, grace: float) -> None:
     try:
@@ -82,7 +82,7 @@ def test_stored_is_live_and_unreferenced_and_grace(tree: Tree, delete_untagged: 
     )
 
 
-@examples(60)
+@examples(30)
 @given(trees(damage=True).map(at_rest))
 def test_unique_is_what_deleting_the_repository_frees_beyond_a_collection(tree: Tree) -> None:
     alone = freed(tree)
@@ -95,7 +95,7 @@ def test_unique_is_what_deleting_the_repository_frees_beyond_a_collection(tree: 
         assert sum(size for _, size in row.shared_with) >= row.shared_bytes
 
 
-@examples(60)
+@examples(30)
 @given(trees(damage=True).map(at_rest), st.booleans())
 def test_reclaimable_is_what_a_collection_frees_of_what_the_repository_names(tree: Tree, delete_untagged: bool) -> None:
     bench = MemoryRegistry(tree)
@@ -190,7 +190,7 @@ def revisions_after(tree: Tree) -> set[tuple[str, bytes]]:
     return {(spec.repository, spec.digest) for spec in specs if isinstance(spec, RevisionLink)}
 
 
-@examples(60)
+@examples(30)
 @given(trees().map(at_rest), st.sampled_from(RULES))
 def test_what_if_is_what_deletion_and_collection_free(tree: Tree, rule: str) -> None:
     going = chosen_by_hand(tree, rule)
@@ -205,7 +205,7 @@ def test_what_if_is_what_deletion_and_collection_free(tree: Tree, rule: str) -> 
     assert freed_bytes == weight(tree, expected)
 
 
-@examples(60)
+@examples(30)
 @given(trees().map(at_rest))
 def test_unique_of_a_tag_is_the_what_if_of_that_tag_alone(tree: Tree) -> None:
     rows = measure(tree, with_tags=True).tags

@@ -23,6 +23,7 @@ from regstore.report.charts import (
     stacked_bar,
     treemap,
 )
+from support.examples import examples
 
 HOSTILE = "</title><script>alert(1)</script>\"'&"
 BOX = Box(3.0, 5.0, 640.0, 360.0)
@@ -62,6 +63,7 @@ def tile(value: float, label: str = "app", style: str = "plain") -> Tile:
     return Tile(value, label, f"{value:.0f} B", f"{label}: {value:.0f}", style)
 
 
+@examples(60)
 @given(VALUES)
 def test_areas_are_in_proportion_to_the_values(values: list[int]) -> None:
     boxes = squarify(values, BOX)
@@ -72,6 +74,7 @@ def test_areas_are_in_proportion_to_the_values(values: list[int]) -> None:
         assert box.width * box.height == pytest.approx(value / sum(values) * whole, rel=1e-6, abs=1e-6)
 
 
+@examples(60)
 @given(VALUES)
 def test_boxes_lie_inside_and_side_by_side(values: list[int]) -> None:
     boxes = squarify(values, BOX)
@@ -98,6 +101,7 @@ def test_nothing_is_parted_into_nothing() -> None:
     assert squarify([], BOX) == []
 
 
+@examples(60)
 @given(st.lists(st.lists(st.integers(0, 10**13), max_size=12), max_size=12), st.integers(0, 10**13))
 def test_tiles_lie_inside_their_groups_and_groups_side_by_side(shares: list[list[int]], rest: int) -> None:
     groups = [Group("team/", "", "team", [tile(value) for value in values], tile(rest + 1)) for values in shares]
@@ -151,6 +155,7 @@ def test_parts_of_a_bar_fill_it_in_proportion() -> None:
     assert boxes_of(drawn, "c") == []
 
 
+@examples(60)
 @given(st.lists(st.integers(0, 10**15), max_size=8))
 def test_a_bar_is_as_wide_as_ever_and_no_part_is_lost(values: list[int]) -> None:
     drawn = stacked_bar([Segment(value, "part", "part") for value in values], title="all")

@@ -31,6 +31,7 @@ from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.url import open_driver
 from regstore_drivers.wrappers import Counting, Faulty
 from support import images
+from support.examples import examples
 from support.volume import VolumeWriter
 
 Files = Sequence[tuple[str, bytes]]
@@ -195,6 +196,7 @@ def _small_steps() -> Any:
 
 
 @pytest.mark.usefixtures("_small_steps")
+@examples(60)
 @given(st.data(), LAYERS)
 def test_sums_are_those_of_the_reference(data: st.DataObject, layers: list[Files]) -> None:
     volume = Volume()
