@@ -27,7 +27,18 @@ LAYERS = [
     {"__init__"},
     {"gc", "fsck", "report", "backup", "migrate", "luks"},
     {"registry", "inventory", "transfer", "work", "state", "lock", "ledger", "hashing", "outfile", "jobs"},
-    {"layout", "manifest", "record", "findings", "digest", "errors", "durations", "decompression", "_version"},
+    {
+        "layout",
+        "manifest",
+        "record",
+        "findings",
+        "digest",
+        "errors",
+        "durations",
+        "decompression",
+        "wording",
+        "_version",
+    },
 ]
 
 # Packages from outside, and the modules (with all below them) that may import each; an empty name stands for all.

@@ -13,7 +13,7 @@ import click
 
 from regstore import fsck
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import human_bytes, mention_dead, plain, show_json
+from regstore.cli.output import mention_dead, show_json
 from regstore.cli.parameters import DURATION, SIZE, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.digest import format_digest
@@ -21,6 +21,7 @@ from regstore.errors import RefusedError, UsageError
 from regstore.findings import Severity, is_clean
 from regstore.outfile import write_lines
 from regstore.registry import open_registry
+from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

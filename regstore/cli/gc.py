@@ -11,20 +11,12 @@ import click
 
 from regstore import gc
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import (
-    human_bytes,
-    human_time,
-    json_time,
-    mention_dead,
-    plain,
-    render_table,
-    show_findings,
-    show_json,
-)
+from regstore.cli.output import human_time, json_time, mention_dead, render_table, show_findings, show_json
 from regstore.cli.parameters import DELETE_LIMIT, DURATION, F, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.findings import is_clean
 from regstore.registry import open_registry
+from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

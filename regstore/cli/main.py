@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from regstore._version import __version__
-from regstore.cli.output import plain
 from regstore.errors import RegstoreError
+from regstore.wording import plain
 from regstore.work import Cancel
 from regstore_drivers.errors import DriverError, PermissionDenied, Unreachable
 

@@ -13,7 +13,6 @@ import click
 
 from regstore._version import __version__
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import plain
 from regstore.cli.parameters import DURATION
 from regstore.cli.rendering import emit
 from regstore.errors import InterruptedRunError, RegstoreError, UsageError
@@ -24,6 +23,7 @@ from regstore.report.exposition import capacity_samples, job_samples, render_exp
 from regstore.report.forecast import forecast_full
 from regstore.report.history import Entry, History
 from regstore.report.options import Options
+from regstore.wording import plain
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:

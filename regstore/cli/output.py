@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from regstore._version import __version__
+from regstore.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,16 +24,6 @@ _SHOWN_FINDINGS = 20
 _COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
-def human_bytes(count: int) -> str:
-    """Return bytes with a binary unit, three digits or so."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(size) < 1024 or unit == "TiB":
-            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError
-
-
 def human_time(seconds: float) -> str:
     """Return a time in the local zone, to the minute."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z")
@@ -41,13 +32,6 @@ def human_time(seconds: float) -> str:
 def json_time(seconds: float) -> str:
     """Return a time as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def plain(text: str) -> str:
-    """Return the text with control characters escaped: names on a volume may hold anything."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def render_table(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:

@@ -7,8 +7,8 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any
 
-from regstore.cli.output import plain
 from regstore.outfile import write_lines
+from regstore.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

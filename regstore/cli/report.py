@@ -13,7 +13,7 @@ import click
 
 from regstore.cli import report_tables
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import make_document, plain, show_findings
+from regstore.cli.output import make_document, show_findings
 from regstore.cli.parameters import DURATION, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.cli.rendering import FORMATS, csv_lines, emit
@@ -26,6 +26,7 @@ from regstore.report.forecast import Forecast, forecast_full
 from regstore.report.history import Entry, History
 from regstore.report.options import Options
 from regstore.report.whatif import parse_rule
+from regstore.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from regstore.cli.output import human_bytes, human_time, plain, render_table
+from regstore.cli.output import human_time, render_table
+from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,41 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from regstore.cli.output import (
-    human_bytes,
-    human_time,
-    json_time,
-    plain,
-    render_table,
-    show_findings,
-    show_json,
-)
+from regstore.cli.output import human_time, json_time, render_table, show_findings, show_json
 from regstore.findings import Finding, Severity
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1536, "1.5 KiB"),
-        (10 * 1024**2, "10.0 MiB"),
-        (1024**3, "1.0 GiB"),
-        (84 * 1024**4, "84.0 TiB"),
-        (5000 * 1024**4, "5000.0 TiB"),
-        (-2048, "-2.0 KiB"),
-    ],
-)
-def test_bytes_have_binary_units(count: int, text: str) -> None:
-    assert human_bytes(count) == text
 
 
 def test_times_are_local_for_people_and_utc_for_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,32 +20,6 @@ def test_times_are_local_for_people_and_utc_for_scripts(monkeypatch: pytest.Monk
     finally:
         monkeypatch.undo()
         time.tzset()
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain text, \u00e9\u4e2d", "plain text, \u00e9\u4e2d"),
-        ("a\nb\tc\r", "a\\nb\\tc\\r"),
-        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
-        ("\x00\x7f\x9b", "\\x00\\x7f\\x9b"),
-        ("right\u202eleft", "right\\u202eleft"),
-        ("line\u2028end", "line\\u2028end"),
-        (os.fsdecode(b"caf\xe9"), "caf\\udce9"),
-        ("", ""),
-    ],
-)
-def test_control_characters_are_escaped(text: str, shown: str) -> None:
-    assert plain(text) == shown
-
-
-@given(st.text())
-def test_what_is_shown_is_printable_and_can_be_written(text: str) -> None:
-    shown = plain(text)
-
-    assert shown.isprintable()
-    assert shown.encode("utf-8")[:0] == b""
-    assert shown == text or not text.isprintable()
 
 
 def test_a_table_aligns_words_left_and_numbers_right() -> None:

@@ -23,8 +23,7 @@ from regstore.errors import InterruptedRunError, StorageFailedError, UsageError
 from regstore.findings import Severity
 from regstore.layout import BlobData
 from regstore.registry import Registry, open_registry
-from regstore.report import contents as module
-from regstore.report.contents import ContentsReport, read_contents
+from regstore.report.contents import ContentsReport, layer_file, layer_reading, merge, read_contents
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.errors import Unavailable
 from regstore_drivers.memory import MemoryDriver
@@ -190,8 +189,10 @@ REPOSITORIES = st.lists(st.sampled_from(["a", "b/c", "d"]), min_size=1, max_size
 @pytest.fixture(scope="module")
 def _small_steps() -> Any:
     """Blocks, buffers and partitions so small that few files need many."""
-    sizes = {"_PARTITION_RECORDS": 3, "_BUFFER_BYTES": 100, "_BLOCK_RECORDS": 2}
-    with mock.patch.multiple(module, **sizes):
+    with (
+        mock.patch.multiple(merge, _PARTITION_RECORDS=3, _BUFFER_BYTES=100),
+        mock.patch.object(layer_file, "_BLOCK_RECORDS", 2),
+    ):
         yield
 
 
@@ -320,7 +321,7 @@ def test_a_full_state_directory_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module._Writer, "finish", refuse)
+    monkeypatch.setattr(layer_file.LayerFileWriter, "finish", refuse)
     with pytest.raises(StorageFailedError, match=r"the state directory fails: .*No space left"):
         volume.read(directory=tmp_path)
 
@@ -380,7 +381,7 @@ def test_storage_that_fails_is_a_finding(operation: str, tmp_path: Path) -> None
 
 
 def test_bombs_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_EXPANSION_FREE_BYTES", 100_000)
+    monkeypatch.setattr(layer_reading, "_EXPANSION_FREE_BYTES", 100_000)
     volume = Volume()
     fine, bomb = layer_of([("fine", b"fine" * 1000)]), layer_of([("bomb", bytes(30 << 20))])
     volume.push("app", squeeze(fine), squeeze(bomb))
@@ -389,18 +390,19 @@ def test_bombs_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     assert [(f.subject, f.detail[:8]) for f in report.findings] == [(images.digest_of(squeeze(bomb)), "given up")]
     assert report.totals["file_bytes"] == 4000
-    monkeypatch.setattr(module, "_PLAIN_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(layer_reading, "_PLAIN_LIMIT_BYTES", 1000)
     assert len(volume.read(directory=tmp_path / "other").findings) == 2
 
 
-def test_windows_of_zstd_are_bounded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [b"", zstandard.compress(ONE[:512])], ids=["first frame", "later frame"])
+def test_windows_of_zstd_are_bounded(tmp_path: Path, before: bytes) -> None:
     parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    data = compressor.compress(ONE) + compressor.flush()
+    data = before + compressor.compress(ONE) + compressor.flush()
     volume = Volume()
     volume.push("app", data)
 
-    assert "needs a window of 268435456 bytes" in volume.read(directory=tmp_path).findings[0].detail
+    assert "memory" in volume.read(directory=tmp_path).findings[0].detail
 
 
 def test_what_is_no_tar_or_absent_is_passed_over(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regstore.report.page import render_capacity_page, render_dedup_page
+from support.examples import examples
 from support.report_documents import (
     GIB,
     HOSTILE,
@@ -172,6 +173,7 @@ def test_hostile_names_are_shown_and_are_no_markup(name: str) -> None:
     assert html.encode()  # a lone surrogate would not do
 
 
+@examples(60)
 @given(st.text())
 def test_any_name_is_shown_as_it_is_printed(name: str) -> None:
     page = Page(render_capacity_page({"strays": [name], "repositories": [{"name": name, "stored_bytes": 1}]}))
