@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from regstore.report.measure import Seen
     from regstore.report.weigh import Weights
 
-OLD_TAG_SECONDS = 90 * 86400.0
 _OLD_TAG_COUNT = 50
 _REPOSITORY_COUNT = 5
 _SHARE = 0.01

@@ -16,7 +16,6 @@ from regstore.gc.plan import CACHE_GRACE_SECONDS
 from regstore.inventory.manifests import ManifestReader
 from regstore.inventory.mark import Policy, iter_root_marks, mark_repository, signature_tags
 from regstore.inventory.survey import Survey
-from regstore.report.advice import OLD_TAG_SECONDS
 from regstore.report.reach import MANY_LAYERS, Reach
 from regstore.report.records import Records
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from regstore.state import State
     from regstore.work import Cancel, Progress
 
+OLD_TAG_SECONDS = 90 * 86400.0
 STALE_SECONDS = 7 * 86400.0
 """Uploads of that age are what a collection removes by default."""
 NO_ROOT = 0xFFFFFFFF
