@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -12,6 +12,7 @@ from regstore.errors import InterruptedRunError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+_POLL_SECONDS = 0.1
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -46,18 +47,19 @@ class Cancel:
     """A request to stop, checked between items."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # No Event: its lock, held by the thread that a signal interrupts, would stop the handler for ever.
+        self._is_requested = False
         self.exit_code = 130
 
     def request(self, exit_code: int = 130) -> None:
         """Ask to stop. Safe in a signal handler."""
         self.exit_code = exit_code
-        self._event.set()
+        self._is_requested = True
 
     @property
     def is_requested(self) -> bool:
         """Whether somebody asked to stop."""
-        return self._event.is_set()
+        return self._is_requested
 
     def check(self) -> None:
         """Stop here if asked to.
@@ -65,7 +67,7 @@ class Cancel:
         Raises:
             InterruptedRunError: somebody asked.
         """
-        if self._event.is_set():
+        if self._is_requested:
             error = InterruptedRunError("stopped on request")
             error.exit_code = self.exit_code
             raise error
@@ -76,7 +78,9 @@ class Cancel:
         Raises:
             InterruptedRunError: somebody asked.
         """
-        self._event.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while not self._is_requested and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL_SECONDS))
         self.check()
 
 

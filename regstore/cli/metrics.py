@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import threading
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -88,6 +90,7 @@ class _Source:
         self._cancel = cancel
         self._lock = threading.Lock()
         self._text, self._scanned = "", float("-inf")
+        self._failure: Exception | None = None
 
     def scan(self) -> str:
         """Return the metrics as they are now."""
@@ -95,7 +98,7 @@ class _Source:
         capacity = measure_capacity(self._registry, self._options, cancel=self._cancel)
         try:
             entries = History(capacity.location).entries()
-        except RegstoreError as error:
+        except (RegstoreError, OSError, sqlite3.Error) as error:
             click.echo(f"regstore: no forecast: {plain(str(error))}", err=True)
             entries = []
         entries.append(Entry(now, capacity.totals))
@@ -108,8 +111,16 @@ class _Source:
         """Return the metrics as they were at most a minute ago. Who asks meanwhile waits."""
         with self._lock:
             if time.monotonic() - self._scanned >= _SCAN_SECONDS:
-                self._text = self.scan()
+                self._failure = None
+                try:
+                    self._text = self.scan()
+                except (RegstoreError, DriverError, OSError) as error:
+                    if not isinstance(error, InterruptedRunError):
+                        click.echo(f"regstore: {plain(str(error))}", err=True)
+                    self._failure = error
                 self._scanned = time.monotonic()
+            if self._failure is not None:
+                raise self._failure
             return self._text
 
 
@@ -123,26 +134,29 @@ def _serve(address: tuple[str, int], source: _Source, cancel: Cancel) -> None:
                 return
             try:
                 text = source.recent()
-            except (RegstoreError, DriverError) as error:
-                if not isinstance(error, InterruptedRunError):
-                    click.echo(f"regstore: {plain(str(error))}", err=True)
+            except (RegstoreError, DriverError, OSError) as error:
                 self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"{plain(str(error))}\n")
                 return
             self._answer(HTTPStatus.OK, text)
 
         def _answer(self, status: HTTPStatus, text: str) -> None:
             body = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", _CONTENT_TYPE)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # who asked may be gone
+                self.send_response(status)
+                self.send_header("Content-Type", _CONTENT_TYPE)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             pass  # a line a scrape is noise
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            pass  # who asked went away
+
         address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
     try:

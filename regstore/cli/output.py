@@ -26,7 +26,10 @@ _COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 
 def human_time(seconds: float) -> str:
     """Return a time in the local zone, to the minute."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    except (ValueError, OverflowError, OSError):
+        return "?"  # a file may be dated as no calendar goes
 
 
 def json_time(seconds: float) -> str:

@@ -142,6 +142,7 @@ def capacity_command(session: Session, /, root: str, **arguments: Any) -> None:
     points = [(entry.at, entry.totals.get("stored_bytes") or 0) for entry in history]
     forecast = forecast_full(points, capacity.room.free_bytes)
     namespaces = sum_namespaces(capacity.repositories)
+    samples = capacity_samples(capacity, forecast, capacity.findings, started, arguments["metrics_top"])
     _choose_rows(capacity, arguments)
     code = 0 if is_clean(capacity.findings) else 1
     shown = history if arguments["with_history"] or form == "html" else None
@@ -156,7 +157,6 @@ def capacity_command(session: Session, /, root: str, **arguments: Any) -> None:
             else:
                 lines = csv_lines(report_tables.REPOSITORY_COLUMNS, document["repositories"])
         case "prom":
-            samples = capacity_samples(capacity, forecast, capacity.findings, started, arguments["metrics_top"])
             lines = [render_exposition(samples)]
         case "html":
             from regstore.report.page import render_capacity_page
@@ -184,16 +184,16 @@ def _record(registry: Registry, capacity: Capacity, at: float) -> list[Entry]:
     """Take growth from the history, and add this run to it; without one it goes on."""
     entry = Entry(at, capacity.totals)
     history = History(registry.location)
+    entries: list[Entry] = []
     try:
+        entries = history.entries()
         last = history.last_stored()
         for row in capacity.repositories:
             # A repository that was not there has grown by all that it has.
             row.growth_bytes = None if last is None else row.stored_bytes - last.get(row.name, 0)
-        entries = history.entries()
         history.add(entry, {row.name: row.stored_bytes for row in capacity.repositories})
     except (OSError, StorageFailedError, sqlite3.Error) as error:
         click.echo(f"regstore: this run is not recorded: {plain(str(error))}", err=True)
-        return [entry]
     return [*entries, entry]
 
 
@@ -210,7 +210,8 @@ def _choose_rows(capacity: Capacity, arguments: dict[str, Any]) -> None:
         capacity.tags.sort(key=lambda row: (row.repository, row.tag))
     else:
         capacity.repositories.sort(key=lambda row: (-(getattr(row, field) or 0), row.name))
-        capacity.tags.sort(key=lambda row: (-row.size_bytes, row.repository, row.tag))
+        of_tag = {"unique": "unique_bytes", "newest": "pushed_at"}.get(sort, "size_bytes")
+        capacity.tags.sort(key=lambda row: (-(getattr(row, of_tag) or 0), row.repository, row.tag))
     if top:
         capacity.repositories, capacity.tags = capacity.repositories[:top], capacity.tags[:top]
 
@@ -328,6 +329,6 @@ def _finish(
         emit(lines, arguments["out"])
     if is_for_people and not is_silent:
         show_findings(findings)
-    elif code:
+    elif code and (form != "json" or arguments["out"]):
         show_findings([found for found in findings if not is_clean([found])], err=True)
     raise click.exceptions.Exit(code)

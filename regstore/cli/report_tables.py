@@ -64,7 +64,7 @@ def _totals(capacity: Capacity, forecast: Forecast) -> str:
         ("stored", stored),
         ("  live", size("live_bytes")),
         ("  unreferenced", f"{size('unreferenced_bytes')}: what a collection frees"),
-        ("  in grace", size("grace_bytes")),
+        ("  in grace", f"{size('grace_bytes')}: unreferenced too, and too young yet"),
         ("logical", f"{size('logical_bytes')}: all tags without sharing"),
         ("quarantined", size("quarantined_bytes")),
         ("uploads", size("upload_bytes")),

@@ -144,11 +144,16 @@ class _Marker:
         repository = self._repository
         self._manifests.load(repository.name, repository.revisions.union(repository.tags.values()))
         self._find_referrers()
-        signatures = signature_tags(repository)
+        about: dict[Digest, list[str]] = {}
+        for tag, subject in signature_tags(repository).items():
+            about.setdefault(subject, []).append(tag)
         for root in roots:
             self._marks = Marks()
             self._walk([root])
-            self._walk_signed(dict(signatures))
+            seen: set[Digest] = set()
+            while new := self._marks.kept - seen:
+                seen |= new
+                self._keep_signatures([tag for digest in new for tag in about.get(digest, ())])
             self._resolve_aliases()
             yield root, self._marks
 

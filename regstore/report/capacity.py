@@ -158,8 +158,13 @@ def _growth_of(rows: Sequence[RepositoryRow]) -> int | None:
 
 
 def iso_time(at: float | None) -> str | None:
-    """Return ISO 8601 in UTC, of seconds since the epoch."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    """Return ISO 8601 in UTC, of seconds since the epoch; None also of a time that no calendar has."""
+    if at is None:
+        return None
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def measure_capacity(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from regstore.report.contents import ContentsReport, read_contents
-from regstore.report.sharing import find_images
+from regstore.report.records import SHARD_COUNT
+from regstore.report.sharing import find_images, iter_missing
 from regstore.state import open_state
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def measure_contents(
     state = open_state(registry.location)
     volume = registry.open_volume(jobs, is_measuring=True)
     try:
+        volume.list_blobs(lambda _: None)  # an object store tells sizes there, and nowhere else for nothing
         images = find_images(registry, state, volume, progress=progress, cancel=cancel)
+        for shard in range(SHARD_COUNT):
+            images.findings += iter_missing(volume, images.layers.take_digests(shard), images)
         volume.check_unchanged()
     finally:
         state.close()

@@ -53,7 +53,7 @@ class History:
             return []
         with self._open() as database:
             rows = database.execute("SELECT at, totals FROM runs ORDER BY at").fetchall()
-        return [Entry(at, json.loads(totals)) for at, totals in rows]
+            return [Entry(at, json.loads(totals)) for at, totals in rows]
 
     def last_stored(self) -> dict[str, int] | None:
         """Return what each repository stored at the last report, in bytes; None before the first.

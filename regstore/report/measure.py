@@ -264,7 +264,7 @@ class Pass:
         if not by_digest:
             return reaching
         self._manifests.load(repository.name, repository.revisions.union(by_digest))
-        reach = Reach(repository, self._manifests)
+        reach = Reach(repository, self._manifests, is_sparse=self._is_cache)
         for digest, tags in by_digest.items():
             reached = reach.of(digest)
             if len(reached) > MANY_LAYERS and reach.is_crumbled(digest):
@@ -323,11 +323,23 @@ class Pass:
         signatures = signature_tags(repository)
         if self._is_frozen_without(repository, set(repository.tags) - signatures.keys()):
             return
-        for number in self._numbers_of_single_tags(signatures).values():
-            going = set(self.measured.roots[number].tags)
-            if not self._is_frozen_without(repository, going):
-                kept = self._kept_without(repository, going, base)
-                yield from ((digest, number) for digest in base.live.keys() - kept)
+        tag = self._find_sole_offender(repository, sorted(repository.tags.keys() - signatures.keys()))
+        number = self._numbers_of_single_tags(signatures).get(repository.tags[tag]) if tag else None
+        if tag and number is not None:
+            kept = self._kept_without(repository, {tag}, base)
+            yield from ((digest, number) for digest in base.live.keys() - kept)
+
+    def _find_sole_offender(self, repository: Repository, tags: list[str]) -> str | None:
+        """Return the tag that alone makes the repository frozen, if there is just one among those, by halving them."""
+        everything = set(tags)
+        while len(tags) > 1:
+            self._cancel.check()
+            halves = tags[: len(tags) // 2], tags[len(tags) // 2 :]
+            frozen = [half for half in halves if self._is_frozen_without(repository, everything - set(half))]
+            if len(frozen) != 1:
+                return None
+            tags = frozen[0]
+        return tags[0] if tags else None
 
     def _is_frozen_without(self, repository: Repository, going: set[str]) -> bool:
         return self._mark(_without_tags(repository, going), 0.0).is_frozen

@@ -23,9 +23,11 @@ class Reach:
     Args:
         repository: as it was seen.
         manifests: the records of its manifests, loaded.
+        is_sparse: what an index names and this repository does not link is not here (a pull-through cache).
     """
 
-    def __init__(self, repository: Repository, manifests: ManifestReader) -> None:
+    def __init__(self, repository: Repository, manifests: ManifestReader, *, is_sparse: bool = False) -> None:
+        self._is_sparse = is_sparse
         self._repository = repository
         self._manifests = manifests
 
@@ -46,7 +48,7 @@ class Reach:
                 if digest in found:
                     continue
                 found.add(aliases.get(digest, digest))
-                if digest in revisions or flags & IS_MANIFEST:
+                if digest in revisions or (flags & IS_MANIFEST and not self._is_sparse):
                     pending.append(digest)
         return found
 

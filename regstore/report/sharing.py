@@ -20,6 +20,8 @@ from regstore.state import open_state
 from regstore.work import Cancel, NoProgress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Set
+
     from regstore.digest import Digest
     from regstore.findings import Finding
     from regstore.registry import Registry
@@ -82,6 +84,7 @@ class Images:
         newest: repository to the image that its tag pushed last names, or one of the index that it names; only where
             the volume was opened to be measured.
         findings: what could not be believed.
+        absent: layers without data whose absence is nothing to be told of.
     """
 
     repositories: list[str]
@@ -89,6 +92,7 @@ class Images:
     layers: Records
     newest: dict[str, Digest]
     findings: list[Finding]
+    absent: set[Digest]
 
 
 def find_images(
@@ -112,13 +116,14 @@ def find_images(
             sparse_is_normal=is_cache,
         )
 
-    images = Images([], {}, Records("I"), {}, [])
+    images = Images([], {}, Records("I"), {}, [], set())
     survey = Survey(volume, state, policy_of, manifests, cancel, {})
     for repository, marks in survey.iter_repositories(progress):
         cancel.check()
         number = len(images.repositories)
         images.repositories.append(repository.name)
         images.findings += [finding(*trouble) for trouble in marks.troubles]
+        images.absent |= marks.foreign | marks.absent
         manifests.load(repository.name, marks.kept)
         reach = Reach(repository, manifests)
         layers: set[Digest] = set()
@@ -132,6 +137,16 @@ def find_images(
         aliases = repository.aliases
         images.layers.add((digest, number) for digest in {aliases.get(layer, layer) for layer in layers})
     return images
+
+
+def iter_missing(volume: Volume, layers: Set[Digest], images: Images) -> Iterator[Finding]:
+    """Yield a finding for each of some layers that has no data."""
+    wanted = sorted(layers - images.absent)
+    there = {size.digest for size in volume.iter_blob_sizes(wanted)}
+    for digest in wanted:
+        if digest not in there:
+            detail = "a kept manifest needs these data, and they are not there: they count not at all here"
+            yield finding("blob-missing", format_digest(digest), detail)
 
 
 def measure_sharing(
@@ -180,13 +195,16 @@ def _weigh(location: str, volume: Volume, blobs: Blobs, images: Images, cancel: 
         owners: dict[Digest, list[int]] = {}
         for digest, number in images.layers.take_shard(shard):
             owners.setdefault(digest, []).append(number)
+        missing = set(owners)
         for digest, size, _ in volume.iter_blob_sizes(sorted(owners.keys() & digests)):
+            missing.discard(digest)
             members = owners[digest]
             stored += size
             logical += size * len(members)
             layers.append((digest, size, sorted(names[number] for number in members)))
             if len(members) > 1:
                 groups.add(members, size)
+        images.findings += iter_missing(volume, missing, images)
     layers.sort(key=lambda row: (-len(row[2]), -row[1], row[0]))
     pairs = [
         (min(names[a], names[b]), max(names[a], names[b]), size)

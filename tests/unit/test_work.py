@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -121,3 +122,23 @@ def test_no_progress_takes_everything() -> None:
     progress.advance()
     progress.advance(2)
     progress.finish()
+
+
+def test_a_request_in_the_midst_of_a_wait_is_heard() -> None:
+    """A handler runs in the thread that it interrupts: nothing that this thread holds may stop it."""
+    cancel = Cancel()
+
+    def handle(number: int, _: object) -> None:
+        cancel.request(128 + number)
+        cancel.request(128 + number)
+
+    former = signal.signal(signal.SIGALRM, handle)
+    try:
+        for _ in range(5):
+            cancel = Cancel()
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(InterruptedRunError):
+                cancel.wait(30)
+            assert cancel.exit_code == 128 + signal.SIGALRM
+    finally:
+        signal.signal(signal.SIGALRM, former)

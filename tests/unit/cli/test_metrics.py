@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import urllib.error
@@ -120,3 +122,27 @@ def test_what_is_no_address_says_how_to_write_one(shell: Shell, root: Path, addr
 def test_two_ways_at_once_are_refused(shell: Shell, root: Path) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
         shell("--listen", "127.0.0.1:0", "--textfile", "x", root)
+
+
+def test_a_failed_scan_counts_as_one_and_a_reader_may_go_away(root: Path) -> None:
+    command = [sys.executable, "-m", "regstore", "metrics", "--listen", "127.0.0.1:0", str(root)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            match = re.search(r"http://127\.0\.0\.1:(\d+)/metrics", process.stderr.readline())
+            assert match
+            repositories = root / "docker/registry/v2/repositories"
+            repositories.rename(root / "away")
+            for _ in range(3):
+                with pytest.raises(urllib.error.HTTPError, match="500"):
+                    urllib.request.urlopen(match[0], timeout=60)
+            with socket.create_connection(("127.0.0.1", int(match[1]))) as client:
+                client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+            errors = process.stderr.read()
+        finally:
+            process.kill()
+    assert errors.count("repositories") == 1, errors
+    assert "Traceback" not in errors

@@ -15,8 +15,9 @@ import pytest
 
 from regstore.errors import RefusedError, UsageError
 from regstore.report.history import Entry, History
+from support import images
 from support.shell import Shell
-from support.volume import V2, VolumeWriter, tag_link_key
+from support.volume import V2, VolumeWriter, blob_key, tag_link_key
 
 
 @pytest.fixture(autouse=True)
@@ -302,3 +303,50 @@ def test_other_forms_of_shared_layers(shell: Shell, root: Path, form: str) -> No
     }
     assert expected[form] in out
     assert shell("dedup", "--plain", root).startswith("digest\tsize_bytes\trepositories\n")
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(shell: Shell, root: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        shell("capacity", "--format", "csv", "--out", pipe, root)
+        assert os.read(reader, 100).startswith(b"name,tag_count")
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_symbolic_link_to_a_file_stays_one(shell: Shell, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+
+    shell("capacity", "--format", "csv", "--out", tmp_path / "link.csv", root)
+
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text().startswith("name,tag_count")
+
+
+def test_missing_layers_are_a_warning_at_every_level(shell: Shell, root: Path) -> None:
+    lost = images.digest_of(b"three")
+    (root / blob_key(lost)).unlink()
+
+    for command in (("capacity",), ("dedup",), ("dedup", "--level", "file")):
+        findings = shell.json(*command, root, code=1)["findings"]
+        assert ("blob-missing", lost) in {(finding["id"], finding["subject"]) for finding in findings}
+
+
+def test_tags_are_sorted_by_what_is_asked_for(shell: Shell, root: Path) -> None:
+    VolumeWriter(root).push_image("big", "a", [b"shared", bytes(5000)], b"{}")
+    VolumeWriter(root).push_image("big", "b", [b"shared", bytes(5000), b"own"], b"{}")
+
+    rows = shell.json("capacity", "--tags", "--sort", "unique", root)["tags"]
+
+    assert [row["unique_bytes"] for row in rows] == sorted((row["unique_bytes"] for row in rows), reverse=True)
+    assert rows != sorted(rows, key=lambda row: -row["size_bytes"])
+
+
+def test_the_largest_repositories_are_those_of_the_volume(shell: Shell, root: Path) -> None:
+    out = shell("capacity", "--format", "prom", "--metrics-top", "1", "--repository", "team/web", root)
+
+    assert 'repository="team/app"' in out

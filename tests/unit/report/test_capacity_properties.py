@@ -17,7 +17,7 @@ from regstore.layout import BlobData, LayerLink, RevisionLink, parse_key
 from support.examples import examples
 from support.memory_registry import MemoryRegistry
 from support.random_volumes import DAY, NOW, Tree, tags_of, trees
-from support.volume import V2, blob_key
+from support.volume import V2, VolumeWriter, blob_key, revision_link_key
 
 
 def at_rest(tree: Tree) -> Tree:
@@ -239,3 +239,36 @@ def test_a_second_report_says_the_same(tree: Tree) -> None:
     first, second = (report.measure_capacity(bench.registry, options, state=bench.state, now=NOW) for _ in range(2))
 
     assert first == second
+
+
+def test_one_tag_that_freezes_many_is_found_by_halves() -> None:
+    """And signatures of many tags are looked up, not searched: neither grows with the square of the tags."""
+    tree = Tree()
+    writer = VolumeWriter(tree.put)
+    pushed = [writer.push_image("app", f"v{number}", [f"layer {number}".encode()], b"{}") for number in range(40)]
+    for image in pushed[:20]:
+        writer.push_signature("app", image, "a", "sig")
+    broken = pushed[17]
+    del tree[revision_link_key("app", broken.digest)]
+    tree.clock = NOW
+
+    rows = {row.tag: row for row in measure(tree, with_tags=True).tags}
+
+    ((_, _, freed_bytes),) = measure(tree, what_if=(report.parse_rule("delete app:v17"),)).what_if
+    assert rows["v17"].unique_bytes == freed_bytes > 0
+    assert {row.unique_bytes for tag, row in rows.items() if tag != "v17"} == {0}
+
+
+def test_sizes_in_a_cache_are_of_what_it_fetched() -> None:
+    """The child of an index that another repository has is nothing that this one fetched."""
+    tree = Tree()
+    writer = VolumeWriter(tree.put)
+    child = writer.push_image("b/x", "", [b"of the child"], b"{}")
+    other = writer.push_image("a/x", "", [b"fetched"], b"{}")
+    writer.push_index("a/x", "latest", [child, other])
+    tree.put("scheduler-state.json", b"{}")
+
+    found = measure(tree, with_tags=True)
+
+    sums = {row.name: row.logical_bytes for row in found.repositories}
+    assert sums["a/x"] == sum(tag.size_bytes for tag in found.tags if tag.repository == "a/x")
