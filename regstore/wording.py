@@ -1,7 +1,8 @@
-"""Words for people: what is safe to show, and sizes that can be read."""
+"""Texts, sizes and times as they are shown: what is safe, and what can be read."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -25,3 +26,13 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def iso_time(at: float | None) -> str | None:
+    """Return ISO 8601 in UTC, of seconds since the epoch; None also of a time that no calendar has."""
+    if at is None:
+        return None
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return None

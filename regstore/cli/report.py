@@ -20,13 +20,13 @@ from regstore.cli.rendering import FORMATS, csv_lines, emit
 from regstore.errors import StorageFailedError, UsageError
 from regstore.findings import is_clean
 from regstore.registry import open_registry
-from regstore.report.capacity import Capacity, iso_time, measure_capacity, sum_namespaces
+from regstore.report.capacity import Capacity, measure_capacity, sum_namespaces
 from regstore.report.exposition import capacity_samples, dedup_samples, finding_samples, render_exposition
 from regstore.report.forecast import Forecast, forecast_full
 from regstore.report.history import Entry, History
 from regstore.report.options import Options
 from regstore.report.whatif import parse_rule
-from regstore.wording import plain
+from regstore.wording import iso_time, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from regstore.digest import format_digest
@@ -14,6 +13,7 @@ from regstore.report.measure import Pass
 from regstore.report.platforms import platforms_of
 from regstore.report.weigh import Scale
 from regstore.state import open_state
+from regstore.wording import iso_time
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import Capacity as Room
 from regstore_drivers.base import HasCapacity, HasLocalPath, HasMultipartSize
@@ -155,16 +155,6 @@ def sum_namespaces(rows: Sequence[RepositoryRow]) -> list[dict[str, Any]]:
 def _growth_of(rows: Sequence[RepositoryRow]) -> int | None:
     known = [row.growth_bytes for row in rows if row.growth_bytes is not None]
     return sum(known) if known else None
-
-
-def iso_time(at: float | None) -> str | None:
-    """Return ISO 8601 in UTC, of seconds since the epoch; None also of a time that no calendar has."""
-    if at is None:
-        return None
-    try:
-        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def measure_capacity(

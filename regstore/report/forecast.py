@@ -14,6 +14,8 @@ from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from regstore.wording import iso_time
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -45,9 +47,9 @@ class Forecast:
         return {
             "state": self.state,
             "growth_bytes_per_day": None if growth is None else round(growth),
-            "full_at": _iso(self.full_at),
-            "full_at_earliest": _iso(self.full_at_earliest),
-            "full_at_latest": _iso(self.full_at_latest),
+            "full_at": iso_time(self.full_at),
+            "full_at_earliest": iso_time(self.full_at_earliest),
+            "full_at_latest": iso_time(self.full_at_latest),
         }
 
 
@@ -84,7 +86,3 @@ def _interval(slopes: Sequence[float], count: int) -> tuple[float, float]:
     lower = max(math.floor((len(slopes) - width) / 2), 0)
     upper = min(math.ceil((len(slopes) + width) / 2), len(slopes) - 1)
     return slopes[lower], slopes[upper]
-
-
-def _iso(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

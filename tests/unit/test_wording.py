@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regstore.wording import human_bytes, plain
+from regstore.wording import human_bytes, iso_time, plain
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,18 @@ def test_what_is_shown_is_printable_and_can_be_written(text: str) -> None:
     assert shown.isprintable()
     assert shown.encode("utf-8")[:0] == b""
     assert shown == text or not text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (0.0, "1970-01-01T00:00:00+00:00"),
+        (1_800_000_000.7, "2027-01-15T08:00:00+00:00"),
+        (None, None),
+        (1e12, None),
+        (-1e15, None),
+        (float("inf"), None),
+    ],
+)
+def test_times_for_scripts(at: float | None, text: str | None) -> None:
+    assert iso_time(at) == text
