@@ -194,6 +194,8 @@ def _record(registry: Registry, capacity: Capacity, at: float) -> list[Entry]:
         history.add(entry, {row.name: row.stored_bytes for row in capacity.repositories})
     except (OSError, StorageFailedError, sqlite3.Error) as error:
         click.echo(f"regstore: this run is not recorded: {plain(str(error))}", err=True)
+        if hint := getattr(error, "hint", ""):
+            click.echo(f"  -> {hint}", err=True)
     return [*entries, entry]
 
 

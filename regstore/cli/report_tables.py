@@ -25,13 +25,17 @@ DEDUP_COLUMNS = {
     "chunk": ("digest", "size_bytes", "copies"),
 }
 _SHOWN_HISTORY = 30
+_REPOSITORY_HEADINGS = (
+    *("REPOSITORY", "TAGS", "REVISIONS", "LOGICAL", "STORED", "UNIQUE", "SHARED", "RECLAIMABLE", "GROWTH", "PUSHED"),
+    "SHARES MOST WITH",
+)
 
 
 def capacity_table(capacity: Capacity, forecast: Forecast, history: Sequence[Entry] | None) -> list[str]:
     """Return the lines of a capacity report for people."""
     sections = [_totals(capacity, forecast)]
     if capacity.repositories:
-        rows = [["REPOSITORY", "TAGS", "REVISIONS", "LOGICAL", "STORED", "UNIQUE", "SHARED", "RECLAIMABLE", "GROWTH"]]
+        rows = [[*_REPOSITORY_HEADINGS]]
         rows += _repository_rows(capacity.repositories)
         sections.append(render_table(rows))
     if capacity.tags:
@@ -140,6 +144,8 @@ def _repository_row(row: RepositoryRow, depth: int) -> list[str]:
         human_bytes(row.shared_bytes),
         human_bytes(row.reclaimable_bytes),
         "-" if row.growth_bytes is None else _signed(row.growth_bytes),
+        "-" if row.newest_push_at is None else human_time(row.newest_push_at)[:10],
+        plain(row.shared_with[0][0]) if row.shared_with else "-",
     ]
 
 
@@ -149,12 +155,15 @@ def _sums_row(name: str, rows: Sequence[RepositoryRow], depth: int) -> list[str]
         for field in ("logical_bytes", "stored_bytes", "unique_bytes", "shared_bytes", "reclaimable_bytes")
     ]
     grown = [row.growth_bytes for row in rows if row.growth_bytes is not None]
+    pushed = [row.newest_push_at for row in rows if row.newest_push_at is not None]
     return [
         "  " * depth + plain(name),
         f"{sum(row.tag_count for row in rows)}",
         f"{sum(row.revision_count for row in rows)}",
         *map(human_bytes, sums),
         _signed(sum(grown)) if grown else "-",
+        human_time(max(pushed))[:10] if pushed else "-",
+        "-",
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from regstore import ledger
+from regstore import layout, ledger
 from regstore.digest import Digest, format_digest, parse_digest
 from regstore.gc.actions import Action, Kind, Verb
 from regstore.layout import HOME
@@ -98,6 +98,20 @@ class Journal:
         for run in self.runs:
             if not run.is_purged:
                 self._take(run)
+
+    @property
+    def quarantined_blobs(self) -> set[Digest]:
+        """The blobs among what runs in force moved."""
+        return {spec.digest for spec in map(layout.parse_key, self.quarantined) if isinstance(spec, layout.BlobData)}
+
+    @property
+    def quarantined_layer_links(self) -> dict[str, set[Digest]]:
+        """The layer links among it, by repository: what is remembered of those is in doubt."""
+        found: dict[str, set[Digest]] = {}
+        for spec in map(layout.parse_key, self.quarantined):
+            if isinstance(spec, layout.LayerLink):
+                found.setdefault(spec.repository, set()).add(spec.digest)
+        return found
 
     def _take(self, run: Run) -> None:
         entries = list(self.iter_entries(run))

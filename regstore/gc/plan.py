@@ -100,11 +100,7 @@ class Planner:
         self._cancel = cancel
         self._volume: Volume = registry.open_volume(options.jobs)
         manifests = ManifestReader(self._volume, state)
-        doubted: dict[str, set[Digest]] = {}
-        for key in journal.quarantined:
-            spec = layout.parse_key(key)
-            if isinstance(spec, layout.LayerLink):
-                doubted.setdefault(spec.repository, set()).add(spec.digest)
+        doubted = journal.quarantined_layer_links
         self._survey = Survey(self._volume, state, self._policy_of, manifests, cancel, doubted)
         self._is_cache = registry.has(layout.SCHEDULER_STATE)
         self._link_grace = max(options.grace, CACHE_GRACE_SECONDS) if self._is_cache else options.grace
@@ -124,9 +120,7 @@ class Planner:
         self._findings: list[Finding] = []
         self._strays: list[str] = []
         self._repositories: dict[str, RepositorySummary] = {}
-        self._quarantined_blobs = {
-            spec.digest for key in journal.quarantined if isinstance(spec := layout.parse_key(key), layout.BlobData)
-        }
+        self._quarantined_blobs = journal.quarantined_blobs
 
     @property
     def now(self) -> float:

@@ -143,11 +143,7 @@ class Pass:
         self._manifests = ManifestReader(self.volume, state)
         self._journal = Journal(registry.driver)
         self._is_cache = registry.has(layout.SCHEDULER_STATE)
-        doubted: dict[str, set[Digest]] = {}
-        for key in self._journal.quarantined:
-            spec = layout.parse_key(key)
-            if isinstance(spec, layout.LayerLink):
-                doubted.setdefault(spec.repository, set()).add(spec.digest)
+        doubted = self._journal.quarantined_layer_links
         keeping = functools.partial(self._policy_of, keep_untagged=True, grace=0.0)
         self._survey = Survey(self.volume, state, keeping, self._manifests, cancel, doubted)
         self.measured = Measured(is_marked=options.delete_untagged)
@@ -164,10 +160,7 @@ class Pass:
             self._cancel.check()
             self._take(repository, marks)
         self.measured.strays += [*self.volume.strays, *blobs.strays]
-        spec_of = layout.parse_key
-        self.measured.excused.update(
-            spec.digest for key in self._journal.quarantined if isinstance(spec := spec_of(key), layout.BlobData)
-        )
+        self.measured.excused |= self._journal.quarantined_blobs
         return blobs
 
     def link_limit(self, grace: float) -> float:

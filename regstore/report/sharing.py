@@ -106,18 +106,18 @@ def find_images(
     """
     progress, cancel = progress or NoProgress(), cancel or Cancel()
     manifests = ManifestReader(volume, state)
-    quarantined = Journal(registry.driver).quarantined
+    journal = Journal(registry.driver)
     is_cache = registry.has(layout.SCHEDULER_STATE)
 
     def policy_of(repository: Repository) -> Policy:
         return Policy(
-            is_restorable=quarantined.__contains__,
+            is_restorable=journal.quarantined.__contains__,
             signatures_of=functools.partial(volume.read_signatures, repository.name),
             sparse_is_normal=is_cache,
         )
 
-    images = Images([], {}, Records("I"), {}, [], set())
-    survey = Survey(volume, state, policy_of, manifests, cancel, {})
+    images = Images([], {}, Records("I"), {}, [], journal.quarantined_blobs)
+    survey = Survey(volume, state, policy_of, manifests, cancel, journal.quarantined_layer_links)
     for repository, marks in survey.iter_repositories(progress):
         cancel.check()
         number = len(images.repositories)

@@ -27,7 +27,7 @@ _SHARED_WITH_COUNT = 10
 
 @dataclass(slots=True)
 class Weight:
-    """Bytes of one repository; see contract words in docs/reports.md."""
+    """Bytes of one repository, as docs/reports.md defines them; `shared_with` has the number of another, and bytes."""
 
     logical: int = 0
     stored: int = 0
@@ -67,6 +67,7 @@ class Scale:
         volume: where sizes and ages are asked for.
         measured: what a pass collected; its records are used up.
         grace: the grace period in seconds.
+        link_limits: how old, in seconds, a layer link has to be to go, without and with the grace period.
     """
 
     def __init__(self, volume: Volume, measured: Measured, grace: float, link_limits: tuple[float, float]) -> None:

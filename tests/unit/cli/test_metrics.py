@@ -20,13 +20,6 @@ from support.shell import Shell
 from support.volume import VolumeWriter, tag_link_key
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A state directory of the test's own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return tmp_path / "state/regstore"
-
-
 @pytest.fixture
 def shell(capfd: pytest.CaptureFixture[str]) -> Shell:
     """A function that runs `regstore metrics ...`."""

@@ -11,6 +11,7 @@ from regstore import report
 from regstore.digest import format_digest, parse_digest
 from regstore.layout import BlobData, RevisionLink, parse_key
 from support.examples import examples
+from support.images import digest_of
 from support.memory_registry import MemoryRegistry
 from support.random_volumes import Tree, trees
 from support.volume import blob_key
@@ -66,3 +67,17 @@ def test_layers_and_pairs_are_those_of_the_manifests(tree: Tree) -> None:
     shared = [size for _, _, size in found.pairs]
     assert shared == sorted(shared, reverse=True)
     assert bench.everything == before
+
+
+def test_what_a_collection_quarantined_is_not_missing() -> None:
+    """The next run puts it back: its absence is no damage of any image."""
+    bench = MemoryRegistry()
+    bench.writer.push_image("app", "latest", [b"layer"], b"{}")
+    bench.writer.layer("app", b"garbage")
+    bench.collect(offline=True, grace=0.0)
+    bench.writer.push_image("app", "again", [b"layer", b"garbage"], b'{"n": 2}')
+    bench.drop(blob_key(digest_of(b"garbage")))
+
+    found = report.measure_sharing(bench.registry, state=bench.state)
+
+    assert found.findings == []
