@@ -10,9 +10,11 @@ from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 BROWSER, BROWSER_PACKAGE = "chromium", "chromium"
 DRIVER, DRIVER_PACKAGE = "chromedriver", "chromium-driver"
+_LOAD_SECONDS = 60
 _ARGUMENTS = (
     "--headless",
     "--no-sandbox",  # root has no other way
@@ -36,15 +38,19 @@ class Browser:
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
+        self._runs_scripts = True
 
     def open(self, page: Path) -> None:
         """Show a file; what was in the logs before is forgotten."""
         self.console()
         self.requests()
         self.driver.get(page.as_uri())
+        if self._runs_scripts:
+            self._wait_until_complete()
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Return what a script returns. The policy of a page does not hold for it."""
+        self._wait_until_complete()
         return self.driver.execute_script(script, *arguments)
 
     def console(self) -> list[str]:
@@ -73,6 +79,13 @@ class Browser:
     def allow_scripts(self, allowed: bool) -> None:
         """Let the pages opened from now on run scripts, or not."""
         self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not allowed})
+        self._runs_scripts = allowed
+
+    def _wait_until_complete(self) -> None:
+        """Wait for the end of the page: on a busy machine the driver says too early that a file was loaded."""
+        WebDriverWait(self.driver, _LOAD_SECONDS, poll_frequency=0.05).until(
+            lambda driver: driver.execute_script("return document.readyState") == "complete"
+        )
 
 
 @contextmanager
