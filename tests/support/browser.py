@@ -58,13 +58,13 @@ class Browser:
         return [str(entry["message"]) for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Return the addresses that pages asked for since the last look, whatever came of it.
+        """Return the addresses that files asked for since the last look, whatever came of it.
 
-        The browser's own page, with which it starts, is not of interest, and may still be busy.
+        The browser's own pages, with which it starts, are not of interest, and may still be busy.
         """
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        return [str(sending["request"]["url"]) for sending in sent if not sending["documentURL"].startswith("chrome:")]
+        return [str(sending["request"]["url"]) for sending in sent if sending["documentURL"].startswith("file:")]
 
     def emulate(self, *, scheme: str = "light", media: str = "") -> None:
         """Take the side of a preference and a medium."""
