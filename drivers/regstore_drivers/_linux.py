@@ -17,12 +17,7 @@ def copy_content(source: int, target: int, size: int) -> None:
         OSError: as the system calls.
         EOFError: the source is shorter.
     """
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-    else:
+    if clone_content(source, target):
         return
     left = size
     while left:
@@ -35,6 +30,21 @@ def copy_content(source: int, target: int, size: int) -> None:
         if count == 0:
             raise EOFError("the file became shorter while it was copied")
         left -= count
+
+
+def clone_content(source: int, target: int) -> bool:
+    """Let an empty open file share the extents of another; False where the file system cannot.
+
+    Raises:
+        OSError: it could, and failed.
+    """
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True
 
 
 def _copy_through_memory(source: int, target: int) -> int:

@@ -155,11 +155,21 @@ class Driver(ReadDriver):
         digest: str | None = None,
         *,
         if_absent: bool = False,
+        mtime_ns: int | None = None,
     ) -> Entry:
         """Store an object: all of it, durable when this returns, or nothing.
 
         The bytes are counted and, when `digest` (`sha256:<hex>`, any algorithm of hashlib) is given, hashed while they
         stream; a mismatch leaves the former object, or none.
+
+        Args:
+            key: where.
+            source: the content.
+            size: its bytes.
+            digest: what it hashes to.
+            if_absent: an object that exists stays.
+            mtime_ns: the modification time that the object shall show, in nanoseconds since the epoch; where the
+                storage sets the time itself it is noted in the object's metadata (`mtime`, as rclone does).
 
         Raises:
             AlreadyExists: `if_absent` and the key exists.

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES = 1024 * 1024
 _SMALL_BYTES = 64 * 1024
-_TEMPORARY_SUFFIX = ".regstore-tmp"
+TEMPORARY_SUFFIX = ".regstore-tmp"
+"""How the names of files end that are being written; no listing shows them."""
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -100,7 +101,7 @@ class FilesystemDriver(Driver):
                 path = os.fsencode(f"{key}/")
                 if start_after < path or start_after.startswith(path):
                     yield from self._walk(f"{key}/", "", start_after)
-            elif os.fsencode(key) > start_after and not entry.name.endswith(_TEMPORARY_SUFFIX):
+            elif os.fsencode(key) > start_after and not entry.name.endswith(TEMPORARY_SUFFIX):
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -120,7 +121,7 @@ class FilesystemDriver(Driver):
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         names.append(f"{entry.name}/")
-                    elif entry.is_file(follow_symlinks=False) and not entry.name.endswith(_TEMPORARY_SUFFIX):
+                    elif entry.is_file(follow_symlinks=False) and not entry.name.endswith(TEMPORARY_SUFFIX):
                         names.append(entry.name)
         except OSError as error:
             if error.errno in _ABSENT:
@@ -172,7 +173,14 @@ class FilesystemDriver(Driver):
         return io.BufferedReader(_Range(descriptor, end - offset, key, self.location), _PIECE_BYTES)
 
     def write(
-        self, key: str, source: Source, size: int, digest: str | None = None, *, if_absent: bool = False
+        self,
+        key: str,
+        source: Source,
+        size: int,
+        digest: str | None = None,
+        *,
+        if_absent: bool = False,
+        mtime_ns: int | None = None,
     ) -> Entry:
         """Store a file durably or not at all. See `Driver.write`."""
         path = self._path("write", key)
@@ -188,6 +196,8 @@ class FilesystemDriver(Driver):
                         _write_all(descriptor, piece)
                 with self._translated("write", key):
                     _take_attributes(descriptor, path, directory)
+                    if mtime_ns is not None:
+                        os.utime(descriptor, ns=(mtime_ns, mtime_ns))
                     os.fsync(descriptor)
                     status = os.fstat(descriptor)
             finally:
@@ -291,7 +301,7 @@ class FilesystemDriver(Driver):
             with os.scandir(path) as entries:
                 names = []
                 for entry in entries:
-                    if not entry.name.endswith(_TEMPORARY_SUFFIX):
+                    if not entry.name.endswith(TEMPORARY_SUFFIX):
                         return False
                     names.append(entry.name)
             for name in names:
@@ -422,7 +432,7 @@ def _take_attributes(descriptor: int, path: str, directory: str) -> None:
 
 
 def _create_temporary(directory: str) -> tuple[str, int]:
-    path = f"{directory}/.{secrets.token_hex(10)}{_TEMPORARY_SUFFIX}"
+    path = f"{directory}/.{secrets.token_hex(10)}{TEMPORARY_SUFFIX}"
     return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 

@@ -113,7 +113,14 @@ class MemoryDriver(Driver):
         return io.BytesIO(data[offset:end])
 
     def write(
-        self, key: str, source: Source, size: int, digest: str | None = None, *, if_absent: bool = False
+        self,
+        key: str,
+        source: Source,
+        size: int,
+        digest: str | None = None,
+        *,
+        if_absent: bool = False,
+        mtime_ns: int | None = None,
     ) -> Entry:
         """Store an object. See `Driver.write`."""
         check_key(key, "write", self.location)
@@ -125,7 +132,8 @@ class MemoryDriver(Driver):
             if if_absent and key in self._objects:
                 raise self._error("write", key, AlreadyExists, "it exists already")
             now = self._clock()
-            return self._put(_Object(data, Entry(key, len(data), now, etag, None, now)))
+            mtime = now if mtime_ns is None else mtime_ns / 1e9
+            return self._put(_Object(data, Entry(key, len(data), mtime, etag, None, now)))
 
     def copy(self, src: str, dst: str) -> Entry:
         """Copy an object with its time. See `Driver.copy`."""

@@ -107,6 +107,7 @@ class S3Driver(S3Reader, Driver):
         digest: str | None = None,
         *,
         if_absent: bool = False,
+        mtime_ns: int | None = None,
     ) -> Entry:
         """Store an object with one request, or in parts when it is larger than the threshold.
 
@@ -122,7 +123,7 @@ class S3Driver(S3Reader, Driver):
         full = self._full("write", key)
         if if_absent and self._exists("write", key):
             raise self._error("write", key, AlreadyExists, "it exists already")
-        upload = Upload(self._connection, key, full)
+        upload = Upload(self._connection, key, full, mtime_ns)
         with translated("write", key, self._location):
             if size <= self._threshold:
                 upload.put(source, size, digest, if_absent=if_absent)

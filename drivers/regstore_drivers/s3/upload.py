@@ -62,12 +62,17 @@ class Upload:
         connection: where to.
         key: its key, for errors.
         full: its key in the bucket.
+        mtime_ns: the time that its metadata shall tell, as rclone writes and reads it (backend/s3/s3.go, metaMtime).
     """
 
-    def __init__(self, connection: Connection, key: str, full: str) -> None:
+    def __init__(self, connection: Connection, key: str, full: str, mtime_ns: int | None = None) -> None:
         self._connection = connection
         self._key = key
         self._where: dict[str, Any] = {"Bucket": connection.options.bucket, "Key": full}
+        self._attributes = attributes_of_new(connection.options)
+        if mtime_ns is not None:
+            seconds, nanoseconds = divmod(mtime_ns, 10**9)
+            self._attributes["Metadata"] = {"mtime": f"{seconds}.{nanoseconds:09}"}
 
     def put(self, source: Source, size: int, digest: str | None, *, if_absent: bool) -> None:
         """Store with one request; the bytes are held in memory and checked before the first of them is sent."""
@@ -76,7 +81,7 @@ class Upload:
             data += piece
         checksum: dict[str, Any] = {"ChecksumSHA256": _sha256(data)} if self._connection.has_checksums else {}
         condition = self._condition(if_absent)
-        request = {**self._where, **attributes_of_new(self._connection.options), "Body": data}
+        request = {**self._where, **self._attributes, "Body": data}
         # The header that a server does not know may be either of the two.
         choices = [{**checksum, **condition}, condition, checksum, {}]
         tries = [extra for number, extra in enumerate(choices) if extra not in choices[:number]]
@@ -108,7 +113,7 @@ class Upload:
         self, source: Source, size: int, digest: str | None, if_absent: bool, part_min: int, *, checksums: bool
     ) -> None:
         client: Any = self._connection.client
-        attributes = attributes_of_new(self._connection.options)
+        attributes = dict(self._attributes)
         if checksums:
             attributes["ChecksumAlgorithm"] = "SHA256"
         try:

@@ -109,10 +109,19 @@ class Forwarding(Driver):
         return self._call("open", key, lambda: self._driver.open(key, offset, length))
 
     def write(
-        self, key: str, source: Source, size: int, digest: str | None = None, *, if_absent: bool = False
+        self,
+        key: str,
+        source: Source,
+        size: int,
+        digest: str | None = None,
+        *,
+        if_absent: bool = False,
+        mtime_ns: int | None = None,
     ) -> Entry:
         """Store an object. See `Driver.write`."""
-        return self._call("write", key, lambda: self._driver.write(key, source, size, digest, if_absent=if_absent))
+        return self._call(
+            "write", key, lambda: self._driver.write(key, source, size, digest, if_absent=if_absent, mtime_ns=mtime_ns)
+        )
 
     def copy(self, src: str, dst: str) -> Entry:
         """Copy inside the store. See `Driver.copy`."""

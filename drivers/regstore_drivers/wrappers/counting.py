@@ -79,7 +79,16 @@ class Counting(Forwarding):
         return watch_stream(super().open(key, offset, length), self._add_read)
 
     def write(
-        self, key: str, source: Source, size: int, digest: str | None = None, *, if_absent: bool = False
+        self,
+        key: str,
+        source: Source,
+        size: int,
+        digest: str | None = None,
+        *,
+        if_absent: bool = False,
+        mtime_ns: int | None = None,
     ) -> Entry:
         """Store an object. See `Driver.write`."""
-        return super().write(key, watch_source(source, self._add_written), size, digest, if_absent=if_absent)
+        return super().write(
+            key, watch_source(source, self._add_written), size, digest, if_absent=if_absent, mtime_ns=mtime_ns
+        )

@@ -123,14 +123,21 @@ class Retrying(Forwarding):
         return io.BufferedReader(Resuming(stream, open_at, offset, length, self._new_patience), PIECE_BYTES)
 
     def write(
-        self, key: str, source: Source, size: int, digest: str | None = None, *, if_absent: bool = False
+        self,
+        key: str,
+        source: Source,
+        size: int,
+        digest: str | None = None,
+        *,
+        if_absent: bool = False,
+        mtime_ns: int | None = None,
     ) -> Entry:
         """Store an object; the source is opened anew for each try. See `Driver.write`."""
         patience = self._new_patience(started=False)
         while True:
             try:
                 try:
-                    return self._driver.write(key, source, size, digest, if_absent=if_absent)
+                    return self._driver.write(key, source, size, digest, if_absent=if_absent, mtime_ns=mtime_ns)
                 except AlreadyExists:
                     if not (if_absent and patience.is_tried):
                         raise

@@ -52,7 +52,7 @@ class Throttled(Forwarding):
         self._sleep = sleep
         self._bucket = None
         if bytes_per_second is not None:
-            self._bucket = _Bucket(bytes_per_second, bytes_per_second if burst_bytes is None else burst_bytes, clock)
+            self._bucket = Bucket(bytes_per_second, bytes_per_second if burst_bytes is None else burst_bytes, clock)
 
     def _call(self, operation: str, key: str, call: Callable[[], T]) -> T:
         if self._latency_seconds:
@@ -74,14 +74,32 @@ class Throttled(Forwarding):
         return watch_stream(super().open(key, offset, length), self._pass)
 
     def write(
-        self, key: str, source: Source, size: int, digest: str | None = None, *, if_absent: bool = False
+        self,
+        key: str,
+        source: Source,
+        size: int,
+        digest: str | None = None,
+        *,
+        if_absent: bool = False,
+        mtime_ns: int | None = None,
     ) -> Entry:
         """Store an object, from a source that gives its bytes at the rate. See `Driver.write`."""
-        return super().write(key, watch_source(source, self._pass), size, digest, if_absent=if_absent)
+        return super().write(
+            key, watch_source(source, self._pass), size, digest, if_absent=if_absent, mtime_ns=mtime_ns
+        )
 
 
-class _Bucket:
-    """Tokens, one for each byte, that come at a rate up to a limit; who takes more than there are owes them."""
+class Bucket:
+    """Tokens, one for each byte, that come at a rate up to a limit; who takes more than there are owes them.
+
+    Args:
+        rate: bytes a second.
+        limit: what may be taken at once after a quiet time.
+        clock: a clock that never goes back.
+
+    Raises:
+        ValueError: the rate or the limit is not above zero.
+    """
 
     def __init__(self, rate: float, limit: float, clock: Callable[[], float]) -> None:
         if rate <= 0 or limit <= 0:

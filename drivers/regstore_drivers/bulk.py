@@ -1,0 +1,313 @@
+"""Many files written together: each is whole when it takes its name, and all are durable at one moment.
+
+A durable write of its own costs each small file three trips to the disk. Here small files wait under temporary names
+until `flush` has asked the file system once to write everything (syncfs(2)), and then take their names; large ones
+are synchronised by the thread that wrote them. A process that dies leaves temporary files, which no listing shows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import secrets
+import stat as stat_module
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regstore_drivers._linux import clone_content
+from regstore_drivers.content import PIECE_BYTES, iter_promised
+from regstore_drivers.errors import AlreadyExists, DigestMismatch, DriverError, NotFound, PermissionDenied
+from regstore_drivers.filesystem import TEMPORARY_SUFFIX
+from regstore_drivers.keys import check_key
+from regstore_drivers.rename import rename_exclusive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from regstore_drivers.base import Source
+
+SYNC_BYTES = 64 * 1024
+"""Files at least that large are synchronised one by one, which other threads do not wait for."""
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Owner and modes of what is written; None leaves what the process and its umask give."""
+
+    uid: int | None = None
+    gid: int | None = None
+    directory_mode: int | None = None
+    file_mode: int | None = None
+
+
+class BulkWriter:
+    """Writes files below a directory. Safe to use from several threads, but for `flush` and `sync`.
+
+    Args:
+        root: the directory, which must exist.
+        attributes: of new files and directories.
+    """
+
+    def __init__(self, root: str, attributes: Attributes = Attributes()) -> None:
+        self._base = os.path.join(os.path.abspath(root), "")
+        self._attributes = attributes
+        self._is_root = os.geteuid() == 0
+        self._pending: list[tuple[str, str, bool]] = []
+        self._lock = threading.Lock()
+
+    def write(
+        self,
+        key: str,
+        source: Source,
+        size: int,
+        digest: str | None = None,
+        *,
+        if_absent: bool = False,
+        mtime_ns: int | None = None,
+    ) -> None:
+        """Store a file. See `Driver.write`; it has its name after the next `flush`, and is durable after `sync`.
+
+        Raises:
+            AlreadyExists: `if_absent` and there is one; a file that comes into being later is found by `flush`, which
+                leaves it.
+            DigestMismatch: other bytes than promised came.
+        """
+        with self._new_file(key, size, if_absent=if_absent, mtime_ns=mtime_ns) as descriptor:
+            for piece in iter_promised(source, size, digest, key=key, location=self._base):
+                with self._naming(key):
+                    _write_all(descriptor, piece)
+
+    def copy_file(self, key: str, path: str, size: int, digest: str, on_bytes: Callable[[int], None]) -> None:
+        """Store a copy of a file, which is read once: its extents are shared where the file system can.
+
+        Args:
+            key: where.
+            path: the file.
+            size: its bytes.
+            digest: what it hashes to.
+            on_bytes: told of each piece, and may end the copy by an error.
+
+        Raises:
+            NotFound: there is no regular file at `path`.
+            DigestMismatch: it has other bytes than promised.
+            OSError: it cannot be read; errors of the target are DriverErrors.
+        """
+        source = _open_regular(path)
+        try:
+            found = os.fstat(source).st_size
+            if found != size:
+                raise self._mismatch(key, f"{path} has {found} bytes instead of {size}")
+            with self._new_file(key, size, if_absent=False, mtime_ns=None) as descriptor:
+                is_shared = clone_content(source, descriptor)
+                self._hash(key, source, None if is_shared else descriptor, size, digest, on_bytes)
+        finally:
+            os.close(source)
+
+    def flush(self) -> None:
+        """Give all files their names; what they hold is durable.
+
+        Raises:
+            DriverError: the file system failed; those files stay without a name.
+        """
+        with self._lock:
+            pending, self._pending = self._pending, []
+        if not pending:
+            return
+        named_count = 0
+        try:
+            with self._naming(""):
+                sync_file_system(self._base)
+            for temporary, path, if_absent in pending:
+                self._name(temporary, path, if_absent=if_absent)
+                named_count += 1
+        finally:
+            for temporary, _, _ in pending[named_count:]:
+                _remove_quietly(temporary)
+
+    def sync(self) -> None:
+        """Flush, and make the names durable too."""
+        self.flush()
+        with self._naming(""):
+            sync_file_system(self._base)
+
+    def discard(self) -> None:
+        """Remove the files that have no name yet."""
+        with self._lock:
+            pending, self._pending = self._pending, []
+        for temporary, _, _ in pending:
+            _remove_quietly(temporary)
+
+    @contextmanager
+    def _new_file(self, key: str, size: int, *, if_absent: bool, mtime_ns: int | None) -> Iterator[int]:
+        """Open a temporary file beside the final place, and give it its name when all went well."""
+        check_key(key, "write", self._base)
+        path = self._base + key
+        with self._naming(key):
+            if if_absent and os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            temporary, descriptor = self._create(os.path.dirname(path))
+        try:
+            try:
+                yield descriptor
+                with self._naming(key):
+                    self._finish(descriptor, mtime_ns)
+                    if size >= SYNC_BYTES:
+                        os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if size >= SYNC_BYTES:
+                with self._naming(key):
+                    self._name(temporary, path, if_absent=if_absent)
+                return
+        except BaseException:
+            _remove_quietly(temporary)
+            raise
+        with self._lock:
+            self._pending.append((temporary, path, if_absent))
+
+    def _finish(self, descriptor: int, mtime_ns: int | None) -> None:
+        wanted = self._attributes
+        if wanted.file_mode is not None:
+            os.fchmod(descriptor, wanted.file_mode)
+        if self._is_root and (wanted.uid is not None or wanted.gid is not None):
+            os.fchown(descriptor, -1 if wanted.uid is None else wanted.uid, -1 if wanted.gid is None else wanted.gid)
+        if mtime_ns is not None:
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+
+    def _name(self, temporary: str, path: str, *, if_absent: bool) -> None:
+        with self._naming(path.removeprefix(self._base)):
+            if not if_absent:
+                os.rename(temporary, path)
+                return
+            try:
+                rename_exclusive(temporary, path)
+            except FileExistsError:
+                _remove_quietly(temporary)  # whoever made it meanwhile wins
+
+    def _create(self, directory: str) -> tuple[str, int]:
+        temporary = f"{directory}/.{secrets.token_hex(10)}{TEMPORARY_SUFFIX}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        mode = 0o666 if self._attributes.file_mode is None else 0o600
+        try:
+            return temporary, os.open(temporary, flags, mode)
+        except FileNotFoundError:
+            self._make_directory(directory)
+        return temporary, os.open(temporary, flags, mode)
+
+    def _make_directory(self, path: str) -> None:
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            return  # made by another thread
+        except FileNotFoundError:
+            self._make_directory(os.path.dirname(path))
+            with suppress(FileExistsError):
+                os.mkdir(path)
+        wanted = self._attributes
+        if wanted.directory_mode is not None:
+            os.chmod(path, wanted.directory_mode)
+        if self._is_root and (wanted.uid is not None or wanted.gid is not None):
+            os.chown(path, -1 if wanted.uid is None else wanted.uid, -1 if wanted.gid is None else wanted.gid)
+
+    def _hash(
+        self, key: str, source: int, target: int | None, size: int, digest: str, on_bytes: Callable[[int], None]
+    ) -> None:
+        """Read a file once, hash it, and write it on unless its extents are shared already."""
+        algorithm, _, expected = digest.partition(":")
+        hasher = hashlib.new(algorithm)
+        view = memoryview(bytearray(min(PIECE_BYTES, max(size, 1))))
+        left = size
+        while left and (count := os.readv(source, [view[: min(left, len(view))]])):
+            hasher.update(view[:count])
+            if target is not None:
+                with self._naming(key):
+                    _write_all(target, view[:count])
+            left -= count
+            on_bytes(count)
+        if left or hasher.hexdigest() != expected:
+            reason = f"{size - left} of {size} bytes came, with the digest {algorithm}:{hasher.hexdigest()}"
+            raise self._mismatch(key, reason)
+
+    def _mismatch(self, key: str, reason: str) -> DigestMismatch:
+        return DigestMismatch(reason, operation="write", key=key, location=self._base)
+
+    @contextmanager
+    def _naming(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except DriverError:
+            raise
+        except OSError as error:
+            kind: type[DriverError] = DriverError
+            if error.errno == errno.EEXIST:
+                kind = AlreadyExists
+            elif error.errno in _DENIED:
+                kind = PermissionDenied
+            raise kind(error.strerror or str(error), operation="write", key=key, location=self._base) from error
+
+
+def sync_file_system(path: str) -> None:
+    """Write everything of the file system of a path to its disk.
+
+    From Linux 5.8 on the call tells of data that could not be written.
+
+    Raises:
+        OSError: it failed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _syncfs is None:
+            os.sync()
+        elif _syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporary_files(directory: str) -> int:
+    """Remove what writes that died left in one directory, and return how many. No write may be under way there."""
+    count = 0
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(TEMPORARY_SUFFIX)]
+    except FileNotFoundError:
+        return 0
+    for name in names:
+        _remove_quietly(f"{directory}/{name}")
+        count += 1
+    return count
+
+
+_syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+
+
+def _open_regular(path: str) -> int:
+    try:
+        # Opening a pipe would wait for its writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            raise NotFound(error.strerror or str(error), operation="open", key=path) from error
+        raise
+    if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotFound("not a regular file", operation="open", key=path)
+    return descriptor
+
+
+def _write_all(descriptor: int, piece: bytes | memoryview) -> None:
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _remove_quietly(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
