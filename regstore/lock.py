@@ -1,8 +1,8 @@
-"""One run at a time per registry: a lock beside its tree.
+"""One run at a time per registry, or per store of backups: a lock beside what it protects.
 
-On a file system it is a `flock` on `regstore/lock`, which dies with its holder; on an object store an object that is
-created only if absent. The file says who holds it. A holder on this host that is dead is no obstacle; one on another
-host is named and never broken, since nobody here can tell whether it lives.
+On a file system it is a `flock` on a file, which dies with its holder; on an object store an object that is created
+only if absent. The file says who holds it. A holder on this host that is dead is no obstacle; one on another host is
+named and never broken, since nobody here can tell whether it lives.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import socket
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -20,8 +21,9 @@ import psutil
 
 from regstore.errors import LockedError
 from regstore.layout import HOME
+from regstore.work import Cancel
 from regstore_drivers.base import HasLocalPath
-from regstore_drivers.errors import AlreadyExists, NotFound
+from regstore_drivers.errors import AlreadyExists, DriverError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from regstore_drivers.base import Driver, ReadDriver
 
 LOCK = f"{HOME}lock"
+_POLL_SECONDS = 0.5
+_LIMIT = 64 * 1024
 
 
 def clock_resolution(driver: ReadDriver) -> float:
@@ -77,8 +81,24 @@ class Holder:
 
 
 @contextmanager
-def hold_lock(driver: Driver, command: str) -> Iterator[tuple[float, Holder | None]]:
-    """Hold the lock of a registry.
+def hold_lock(
+    driver: Driver,
+    command: str,
+    *,
+    key: str = LOCK,
+    remedy: str = "",
+    wait_seconds: float = 0.0,
+    cancel: Cancel | None = None,
+) -> Iterator[tuple[float, Holder | None]]:
+    """Hold a lock.
+
+    Args:
+        driver: where it lies.
+        command: who holds it, for others to read.
+        key: its key; by default that of a registry.
+        remedy: what an operator can do about one that a dead run on another host left; empty: remove the file.
+        wait_seconds: how long to wait for another run.
+        cancel: ends the wait.
 
     Yields:
         The storage's time at which it was taken (seconds since the epoch), and the dead holder it was taken from, if
@@ -87,43 +107,141 @@ def hold_lock(driver: Driver, command: str) -> Iterator[tuple[float, Holder | No
     Raises:
         LockedError: another run holds it.
         DriverError: the lock cannot be written.
+        InterruptedRunError: somebody asked to stop while it waited.
     """
     holder = Holder.this_process(command)
-    if isinstance(driver, HasLocalPath):
-        with _hold_file(driver, driver.local_path(LOCK), holder) as dead:
-            yield driver.stat(LOCK).newest, dead
-        return
-    now, dead = _take_object(driver, holder)
+    lock: _FileLock | _ObjectLock
+    lock = _FileLock(driver, key, remedy) if isinstance(driver, HasLocalPath) else _ObjectLock(driver, key, remedy)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            dead = lock.take(holder)
+            break
+        except LockedError:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            (cancel or Cancel()).wait(min(left, _POLL_SECONDS))
     try:
-        yield now, dead
+        yield driver.stat(key).newest + clock_resolution(driver), dead
     finally:
-        if _read_holder(driver) == holder:
-            list(driver.delete([LOCK]))
+        lock.release(holder)
+
+
+def remove_lock(driver: Driver, key: str) -> tuple[bool, Holder | None]:
+    """Remove a lock, whoever holds it, on another host too.
+
+    Returns:
+        Whether there was one, and whose it was; None for what cannot be understood.
+
+    Raises:
+        DriverError: it cannot be read or removed.
+    """
+    try:
+        content = driver.read(key)
+    except NotFound:
+        return False, None
+    if isinstance(driver, HasLocalPath) and not content:
+        return False, None  # the file of a run that ended stays
+    for outcome in driver.delete([key]):
+        if outcome.outcome == "failed":
+            raise DriverError(outcome.reason, operation="delete", key=key, location=driver.location)
+    return True, Holder.parse(content)
 
 
 def current_holder(driver: ReadDriver) -> Holder | None:
     """Return who holds the lock, or None when nobody living does, as far as can be told."""
-    holder = _read_holder(driver)
+    holder = _read_holder(driver, LOCK)
     return None if holder is None or (holder.is_here and not holder.is_alive) else holder
 
 
-@contextmanager
-def _hold_file(driver: Driver, path: str, holder: Holder) -> Iterator[Holder | None]:
-    with suppress(AlreadyExists):
-        driver.write(LOCK, b"", 0, if_absent=True)
-    with open(path, "r+b", buffering=0) as file:
+class _FileLock:
+    """A `flock` on a file."""
+
+    def __init__(self, driver: Driver, key: str, remedy: str) -> None:
+        self._driver = driver
+        self._key = key
+        self._remedy = remedy
+        self._file = -1
+
+    def take(self, holder: Holder) -> Holder | None:
+        """Take it, and return the dead holder that it was taken from."""
+        while True:
+            with suppress(AlreadyExists):
+                self._driver.write(self._key, b"", 0, if_absent=True)
+            with suppress(FileNotFoundError):
+                self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    former = self._lock_file()
+                    if self._is_in_place():
+                        _overwrite(self._file, json.dumps(asdict(holder)).encode())
+                        return former
+                except BaseException:
+                    self._close()
+                    raise
+                self._close()  # somebody removed it meanwhile: there is a new one, or none
+
+    def release(self, _: Holder) -> None:
+        """Let go of it; the file stays, and says nothing."""
+        if self._is_in_place():
+            _overwrite(self._file, b"")
+        self._close()
+
+    @property
+    def _path(self) -> str:
+        assert isinstance(self._driver, HasLocalPath)  # noqa: S101 - for the type checker
+        return self._driver.local_path(self._key)
+
+    def _lock_file(self) -> Holder | None:
+        content = os.pread(self._file, _LIMIT, 0)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _locked(Holder.parse(file.read()), driver) from None
-        former = Holder.parse(file.read())
+            raise _locked(Holder.parse(content), self._driver, self._key, self._remedy) from None
+        former = Holder.parse(os.pread(self._file, _LIMIT, 0))
         if former is not None and not former.is_here:
-            raise _locked(former, driver)
-        _overwrite(file.fileno(), json.dumps(asdict(holder)).encode())
+            raise _locked(former, self._driver, self._key, self._remedy)
+        return former
+
+    def _is_in_place(self) -> bool:
+        """Tell whether the file is still the one that its path names: `remove_lock` takes it away from under us."""
         try:
-            yield former
-        finally:
-            _overwrite(file.fileno(), b"")
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        except FileNotFoundError:
+            return False
+
+    def _close(self) -> None:
+        os.close(self._file)
+        self._file = -1
+
+
+class _ObjectLock:
+    """An object that is created only if absent."""
+
+    def __init__(self, driver: Driver, key: str, remedy: str) -> None:
+        self._driver = driver
+        self._key = key
+        self._remedy = remedy
+
+    def take(self, holder: Holder) -> Holder | None:
+        """Take it, and return the dead holder that it was taken from."""
+        data = json.dumps(asdict(holder)).encode()
+        former = None
+        try:
+            self._driver.write(self._key, data, len(data), if_absent=True)
+        except AlreadyExists:
+            former = _read_holder(self._driver, self._key)
+            if former is None or not former.is_here or former.is_alive:
+                raise _locked(former, self._driver, self._key, self._remedy) from None
+            self._driver.write(self._key, data, len(data))
+        if _read_holder(self._driver, self._key) != holder:
+            raise _locked(_read_holder(self._driver, self._key), self._driver, self._key, self._remedy)
+        return former
+
+    def release(self, holder: Holder) -> None:
+        """Remove it, if it is still ours."""
+        if _read_holder(self._driver, self._key) == holder:
+            list(self._driver.delete([self._key]))
 
 
 def _overwrite(descriptor: int, data: bytes) -> None:
@@ -132,35 +250,20 @@ def _overwrite(descriptor: int, data: bytes) -> None:
     os.fsync(descriptor)
 
 
-def _take_object(driver: Driver, holder: Holder) -> tuple[float, Holder | None]:
-    data = json.dumps(asdict(holder)).encode()
-    former = None
+def _read_holder(driver: ReadDriver, key: str) -> Holder | None:
     try:
-        driver.write(LOCK, data, len(data), if_absent=True)
-    except AlreadyExists:
-        former = _read_holder(driver)
-        if former is None or not former.is_here or former.is_alive:
-            raise _locked(former, driver) from None
-        driver.write(LOCK, data, len(data))
-    if _read_holder(driver) != holder:
-        raise _locked(_read_holder(driver), driver)
-    return driver.stat(LOCK).newest + clock_resolution(driver), former
-
-
-def _read_holder(driver: ReadDriver) -> Holder | None:
-    try:
-        return Holder.parse(driver.read(LOCK))
+        return Holder.parse(driver.read(key))
     except NotFound:
         return None
 
 
-def _locked(holder: Holder | None, driver: ReadDriver) -> LockedError:
-    where = f"{driver.location.rstrip('/')}/{LOCK}"
+def _locked(holder: Holder | None, driver: ReadDriver, key: str, remedy: str) -> LockedError:
+    where = f"{driver.location.rstrip('/')}/{key}"
     if holder is None:
-        return LockedError(f"another run holds the lock {where}", hint="wait for it; gc status shows runs")
+        return LockedError(f"another run holds the lock {where}", hint="wait for it to end")
     if holder.is_here:
         return LockedError(f"locked by {holder}", hint=f"wait for it to end; the lock is {where}")
     return LockedError(
         f"locked by {holder}, another host, where this one cannot see whether it still runs",
-        hint=f"if that run is dead, remove {where} and try again",
+        hint=f"if that run is dead, {remedy or f'remove {where}'} and try again",
     )

@@ -20,8 +20,8 @@ R = TypeVar("R")
 class Progress(Protocol):
     """Who is told how far the work is. One phase at a time."""
 
-    def start(self, phase: str, total: int | None = None) -> None:
-        """Begin a phase of `total` items (None: nobody knows yet)."""
+    def start(self, phase: str, total: int | None = None, unit: str = "") -> None:
+        """Begin a phase of `total` items (None: nobody knows yet), or bytes where the unit is `B`."""
 
     def advance(self, count: int = 1) -> None:
         """Say that so many more items are done."""
@@ -33,7 +33,7 @@ class Progress(Protocol):
 class NoProgress:
     """Tells nobody."""
 
-    def start(self, phase: str, total: int | None = None) -> None:
+    def start(self, phase: str, total: int | None = None, unit: str = "") -> None:
         """Do nothing."""
 
     def advance(self, count: int = 1) -> None:

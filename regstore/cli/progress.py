@@ -7,6 +7,8 @@ import time
 
 import click
 
+from regstore.wording import human_bytes
+
 _LINE_SECONDS = 60.0
 
 
@@ -16,13 +18,20 @@ class BarProgress:
     def __init__(self) -> None:
         self._bar: object | None = None
 
-    def start(self, phase: str, total: int | None = None) -> None:
+    def start(self, phase: str, total: int | None = None, unit: str = "") -> None:
         """Begin a bar."""
         from tqdm import tqdm
 
         self.finish()
         self._bar = tqdm(
-            total=total, desc=phase, unit="", unit_scale=True, mininterval=0.2, leave=False, file=sys.stderr
+            total=total,
+            desc=phase,
+            unit=unit,
+            unit_scale=True,
+            unit_divisor=1024 if unit else 1000,
+            mininterval=0.2,
+            leave=False,
+            file=sys.stderr,
         )
 
     def advance(self, count: int = 1) -> None:
@@ -41,13 +50,13 @@ class LineProgress:
     """A line a minute on stderr."""
 
     def __init__(self) -> None:
-        self._phase, self._done = "", 0
+        self._phase, self._unit, self._done = "", "", 0
         self._total: int | None = None
         self._began = self._last = time.monotonic()
 
-    def start(self, phase: str, total: int | None = None) -> None:
+    def start(self, phase: str, total: int | None = None, unit: str = "") -> None:
         """Begin counting."""
-        self._phase, self._total, self._done = phase, total, 0
+        self._phase, self._total, self._unit, self._done = phase, total, unit, 0
         self._began = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
@@ -57,9 +66,12 @@ class LineProgress:
         if now - self._last >= _LINE_SECONDS:
             self._last = now
             rate = self._done / max(now - self._began, 0.001)
-            of = f" of {self._total}" if self._total else ""
+            of = f" of {self._show(self._total)}" if self._total else ""
             left = f", {(self._total - self._done) / rate / 60:.0f} min left" if self._total and rate else ""
-            click.echo(f"{self._phase}: {self._done}{of}, {rate:.0f}/s{left}", err=True)
+            click.echo(f"{self._phase}: {self._show(self._done)}{of}, {self._show(rate)}/s{left}", err=True)
+
+    def _show(self, count: float) -> str:
+        return human_bytes(count) if self._unit == "B" else f"{count:.0f}"
 
     def finish(self) -> None:
         """Say nothing."""

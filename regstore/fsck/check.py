@@ -15,8 +15,9 @@ from regstore.fsck.catalogue import CheckFinding, finding
 from regstore.fsck.data import Checked, Coverage, Selection, select_blobs, verify_blobs
 from regstore.fsck.images import name_images
 from regstore.fsck.layers import check_layers
-from regstore.fsck.structure import Counts, NoMemory, StructureCheck, TolerantReader, iter_signs
+from regstore.fsck.structure import Counts, NoMemory, StructureCheck, iter_signs
 from regstore.fsck.tree import walk_tree
+from regstore.inventory.manifests import TolerantReader
 from regstore.inventory.mark import Policy
 from regstore.inventory.survey import SECOND_LOOKS_SECONDS, Survey
 from regstore.state import open_state

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from regstore import layout
 from regstore.digest import Digest, parse_digest
 from regstore.findings import Severity
-from regstore.inventory.manifests import Trouble
+from regstore.inventory.reach import hurt_tags
 from regstore.state import NOTHING_KNOWN
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from regstore.fsck.catalogue import CheckFinding
     from regstore.inventory.manifests import ManifestReader
-    from regstore.registry.scan import Repository, Volume
+    from regstore.registry.scan import Volume
     from regstore.work import Cancel, Progress
 
 _EVERYWHERE = ""
@@ -94,7 +94,7 @@ def _find_images(
             repository = volume.scan_repository(name, NOTHING_KNOWN)
             manifests.load(name, repository.revisions.union(repository.tags.values()))
             bad = everywhere | local.get(name, set())
-            for tag, digests in _hurt_tags(repository, manifests, bad).items():
+            for tag, digests in hurt_tags(repository, manifests, bad).items():
                 for digest in digests:
                     for place in (Place(name, digest), Place(_EVERYWHERE, digest)):
                         if place in places:
@@ -103,26 +103,3 @@ def _find_images(
             continue  # the survey told of it
     progress.finish()
     return hurt
-
-
-def _hurt_tags(repository: Repository, manifests: ManifestReader, bad: set[Digest]) -> Mapping[str, frozenset[Digest]]:
-    """Return tag to the bad digests that it reaches, for each tag that reaches one."""
-    memo: dict[Digest, frozenset[Digest]] = {}
-
-    def reach(digest: Digest) -> frozenset[Digest]:
-        if digest in memo:
-            return memo[digest]
-        memo[digest] = frozenset()  # no manifest reaches itself, unless somebody forged a hash
-        found = {digest} & bad
-        record = manifests.get(digest)
-        if not isinstance(record, Trouble):
-            for referenced, _, _ in record.iter_references():
-                found |= {referenced, repository.aliases.get(referenced, referenced)} & bad
-                if referenced in repository.revisions:
-                    found |= reach(referenced)
-        memo[digest] = frozenset(found)
-        return memo[digest]
-
-    # What a damaged tag meant is known where its index has one entry.
-    damaged = {tag: history[0] for tag, history in repository.tag_indexes.items() if len(history) == 1}
-    return {tag: digests for tag, digest in (damaged | repository.tags).items() if (digests := reach(digest))}

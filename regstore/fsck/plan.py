@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from regstore import layout
 from regstore.digest import Digest, format_digest, parse_digest
 from regstore.errors import StorageFailedError
-from regstore.fsck.structure import NoMemory, TolerantReader
+from regstore.fsck.structure import NoMemory
 from regstore.hashing import is_whole
-from regstore.inventory.manifests import Trouble
+from regstore.inventory.manifests import TolerantReader, Trouble
 from regstore.manifest import IS_MANIFEST, Kind
 from regstore.registry.scan import expected_link, parse_link
 from regstore_drivers.errors import DriverError, NotFound

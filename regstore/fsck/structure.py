@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from regstore import layout
 from regstore.digest import Digest, format_digest, split_digest
 from regstore.fsck.catalogue import finding
-from regstore.inventory.manifests import ManifestReader, Trouble
+from regstore.inventory.manifests import Trouble
 from regstore.manifest import Kind
 from regstore.state import MARK, NOTHING_KNOWN, State
 from regstore_drivers.errors import DriverError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from regstore.fsck.catalogue import CheckFinding
+    from regstore.inventory.manifests import ManifestReader
     from regstore.inventory.mark import Marks
     from regstore.record import Record
     from regstore.registry.scan import BlobInfo, Blobs, Repository, Volume
@@ -46,16 +47,6 @@ class NoMemory(State):
 
     def remember_manifests(self, repository: str, known: Mapping[Digest, Record]) -> None:
         """Forget them."""
-
-
-class TolerantReader(ManifestReader):
-    """Takes a manifest that the storage will not give for one more trouble, where a collection would stop."""
-
-    def _read(self, digest: Digest) -> Trouble:
-        try:
-            return super()._read(digest)  # type: ignore[return-value]
-        except DriverError as error:
-            return Trouble("storage-error", f"the manifest {format_digest(digest)} cannot be read: {error}")
 
 
 @dataclass(slots=True)

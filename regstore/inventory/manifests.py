@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from regstore.digest import Digest, format_digest, is_digest_of
 from regstore.manifest import MAX_MANIFEST_BYTES, ManifestError, decode_manifest
 from regstore.record import Record, record_of
 from regstore.work import map_bounded
-from regstore_drivers.errors import NotFound, TooLarge
+from regstore_drivers.errors import DriverError, NotFound, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from regstore.registry.scan import Volume
     from regstore.state import State
 
 
@@ -23,6 +22,20 @@ class Trouble(NamedTuple):
 
     kind: str
     detail: str
+
+
+class ManifestOrigin(Protocol):
+    """Where manifests are read: a volume, or a store of backups."""
+
+    jobs: int
+    """How many reads at once are worth while."""
+
+    def read_manifest(self, digest: Digest) -> bytes:
+        """Return the bytes of a manifest, which the caller hashes.
+
+        Raises:
+            NotFound: the data are not there.
+        """
 
 
 class ManifestReader:
@@ -36,7 +49,7 @@ class ManifestReader:
         state: where records are remembered.
     """
 
-    def __init__(self, volume: Volume, state: State) -> None:
+    def __init__(self, volume: ManifestOrigin, state: State) -> None:
         self._volume = volume
         self._state = state
         self._repository = ""
@@ -102,3 +115,13 @@ class ManifestReader:
             return record_of(decode_manifest(data), len(data))
         except ManifestError as error:
             return Trouble("manifest-unknown", f"{format_digest(digest)} cannot be understood: {error}")
+
+
+class TolerantReader(ManifestReader):
+    """Takes a manifest that the storage will not give for one more trouble, where a collection would stop."""
+
+    def _read(self, digest: Digest) -> Record | Trouble:
+        try:
+            return super()._read(digest)
+        except DriverError as error:
+            return Trouble("storage-error", f"the manifest {format_digest(digest)} cannot be read: {error}")

@@ -238,7 +238,7 @@ class _RepositoryReader:
                     self.signatures.setdefault(revision, []).append(digest)
                 case layout.TagLink(tag=tag):
                     self._tag_entries[tag] = entry
-                    repository.pushed[tag] = entry.mtime
+                    repository.pushed_ns[tag] = round(entry.mtime * 1e9)
                 case layout.TagIndexLink(tag=tag, digest=digest):
                     histories.setdefault(tag, []).append(digest)
                     if self._is_thorough and entry.etag != _md5(digest):

@@ -49,6 +49,9 @@ class LocalVolume:
         root: the registry's rootdirectory.
         is_thorough: every link is read, those of tag indexes too.
         is_measuring: names are counted, and it is noted when each tag was pushed.
+        is_copying: tags are read before what they need, so that what a live registry pushes meanwhile is seen with all
+            its links; it is noted when each was pushed, indexes are read even where one entry is likely, and uploads
+            are only named.
         on_error: told of a directory that cannot be listed, which is then taken as empty; by default it raises.
     """
 
@@ -60,11 +63,13 @@ class LocalVolume:
         *,
         is_thorough: bool = False,
         is_measuring: bool = False,
+        is_copying: bool = False,
         on_error: Callable[[DriverError], None] | None = None,
     ) -> None:
         self._root = os.path.abspath(root)
         self._is_thorough = is_thorough
         self._is_measuring = is_measuring
+        self._is_copying = is_copying
         self._on_error = on_error
         self._identity = self._identify()
         self._opened_at = time.time()
@@ -176,6 +181,10 @@ class LocalVolume:
         """Read layer links, revisions, uploads, and tags last."""
         repository = Repository(name)
         base = f"{layout.REPOSITORIES}{name}"
+        if self._is_copying:
+            self._scan_for_copy(base, known, repository)
+            repository.drop_wrong_aliases()
+            return repository
         with _naming(f"{self._root}/{base}"):
             self._scan_layers(f"{base}/_layers", known.layers, repository)
             self._scan_uploads(f"{base}/_uploads", repository)
@@ -186,6 +195,14 @@ class LocalVolume:
         if self._is_thorough:
             repository.drop_wrong_aliases()
         return repository
+
+    def _scan_for_copy(self, base: str, known: Known, repository: Repository) -> None:
+        """Read tags, then revisions, then layer links: a registry writes them in the other direction."""
+        with _naming(f"{self._root}/{base}"):
+            self._scan_tags(f"{base}/_manifests/tags", known.histories, repository)
+            self._scan_revisions(f"{base}/_manifests/revisions", known.revisions, repository)
+            self._scan_layers(f"{base}/_layers", known.layers, repository)
+            repository.uploads += [Upload(name, [], 0, 0.0) for name in _names(f"{self._root}/{base}/_uploads")]
 
     def _count_names(self, base: str, repository: Repository) -> None:
         """Count links, files and directories from the names of directories: each digest and each tag has a link."""
@@ -246,7 +263,12 @@ class LocalVolume:
                             repository.revisions.add(digest)
                             repository.sound_revisions.add(digest)
                         continue
-                    content = _read_link(f"{name}/link", directory)
+                    try:
+                        content = _read_link(f"{name}/link", directory)
+                    except OSError as error:
+                        self._note_unreadable(f"{prefix}/{algorithm}/{name}/link", error, repository)
+                        repository.revisions.add(digest)  # what it holds its path says too
+                        continue
                     if content is None:
                         repository.leftovers += self._leftovers(f"{prefix}/{algorithm}/{name}")
                         continue
@@ -256,6 +278,12 @@ class LocalVolume:
                         take_other_content(repository, digest, content, key, is_layer=False)
                     elif algorithm == "sha256":
                         repository.sound_revisions.add(digest)
+
+    def _note_unreadable(self, key: str, error: OSError, repository: Repository) -> None:
+        """Take a link that cannot be read for damage where the rest is to be copied; elsewhere it raises."""
+        if not self._is_copying:
+            raise error
+        repository.damage.append(Damage("link-unreadable", key, error.strerror or str(error)))
 
     def _link_directories(self, prefix: str, repository: Repository) -> Iterator[tuple[str, int, dict[Digest, str]]]:
         """Yield (algorithm, open directory, digest to name) for what lies below `_layers` or `revisions`."""
@@ -281,17 +309,23 @@ class LocalVolume:
             if directory is None:
                 return
             contents: dict[str, bytes] = {}
+            is_dated = self._is_measuring or self._is_copying
             for tag in os.listdir(directory):
                 if tag not in known and not layout.is_tag_name(tag):
                     repository.strays.append(f"{prefix}/{tag}")
                     continue
-                content = _read_link(f"{tag}/current/link", directory)
+                try:
+                    if is_dated:
+                        content, repository.pushed_ns[tag] = _read_dated_link(f"{tag}/current/link", directory)
+                    else:
+                        content = _read_link(f"{tag}/current/link", directory)
+                except OSError as error:
+                    self._note_unreadable(f"{prefix}/{tag}/current/link", error, repository)
+                    continue
                 if content is not None:
                     contents[tag] = content
-                    if self._is_measuring:
-                        with suppress(FileNotFoundError):
-                            repository.pushed[tag] = os.stat(f"{tag}/current/link", dir_fd=directory).st_mtime
                     continue
+                repository.pushed_ns.pop(tag, None)
                 key = f"{prefix}/{tag}/current/link"
                 repository.leftovers += self._leftovers(f"{prefix}/{tag}/current")
                 if history := self._read_digests(f"{prefix}/{tag}/index"):
@@ -318,12 +352,12 @@ class LocalVolume:
             if remembered.startswith(digest.hex()) and remembered and not tag.startswith("sha256-"):
                 # The tag did not move since its index was read. On a signature tag's roots may hang: it is read always.
                 repository.histories[tag] = remembered
-                if len(remembered) > 128:
+                if len(remembered) > 128 or self._is_copying:
                     history = [Digest(bytes.fromhex(remembered[i : i + 64])) for i in range(64, len(remembered), 64)]
                     repository.tag_indexes[tag] = history
-            elif self._may_have_history(f"{tag}/index/sha256", directory):
+            elif self._is_copying or self._may_have_history(f"{tag}/index/sha256", directory):
                 history = self._read_digests(f"{prefix}/{tag}/index")
-                if len(history) > 1:
+                if len(history) > 1 or self._is_copying:
                     repository.tag_indexes[tag] = history
                 if all(len(entry) == 32 for entry in (digest, *history)):
                     repository.histories[tag] = digest.hex() + "".join(entry.hex() for entry in history)
@@ -565,6 +599,20 @@ def _read_link(path: str, directory: int | None) -> bytes | None:
         raise
     try:
         return os.read(descriptor, _LINK_LIMIT)
+    finally:
+        os.close(descriptor)
+
+
+def _read_dated_link(path: str, directory: int | None) -> tuple[bytes | None, int]:
+    """Return the content of a link as `_read_link`, and its modification time in nanoseconds since the epoch."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None, 0
+        raise
+    try:
+        return os.read(descriptor, _LINK_LIMIT), os.fstat(descriptor).st_mtime_ns
     finally:
         os.close(descriptor)
 

@@ -47,6 +47,7 @@ class Registry:
         *,
         is_thorough: bool = False,
         is_measuring: bool = False,
+        is_copying: bool = False,
         on_error: Callable[[DriverError], None] | None = None,
     ) -> Volume:
         """Return the volume for one pass, read with `jobs` requests at once where that helps.
@@ -55,13 +56,18 @@ class Registry:
             jobs: requests at once on an object store.
             is_thorough: whether every link is looked into, not only those that decide what is live.
             is_measuring: whether names are counted, and it is noted when each tag was pushed.
+            is_copying: whether all links are wanted, in an order that suits a copy of a live volume.
             on_error: told of a directory that cannot be listed; without it, and on an object store, that raises.
         """
         if isinstance(self.driver, HasLocalPath):
             return LocalVolume(
-                self.driver.local_path(""), is_thorough=is_thorough, is_measuring=is_measuring, on_error=on_error
+                self.driver.local_path(""),
+                is_thorough=is_thorough,
+                is_measuring=is_measuring,
+                is_copying=is_copying,
+                on_error=on_error,
             )
-        return ListingVolume(self.driver, jobs, is_thorough=is_thorough)
+        return ListingVolume(self.driver, jobs, is_thorough=is_thorough or is_copying)
 
     def has(self, key: str) -> bool:
         """Tell whether there is such an object."""
@@ -84,13 +90,10 @@ def open_registry(location: str, jobs: int = 16) -> Registry:
         config = read_config(location)
         driver = config.open_driver(jobs)
     elif "://" not in location or location.startswith("file:"):
-        driver = open_driver(_find_root(_path_of(location)))
+        driver = open_driver(_find_root(path_of_location(location)))
     else:
         driver = _open_url(location, jobs)
-    if not isinstance(driver, HasLocalPath):
-        from regstore_drivers.wrappers import Retrying  # only object stores are slow to load, and need it
-
-        driver = Retrying(driver)
+    driver = _patient(driver)
     registry = Registry(driver, config)
     if isinstance(driver, HasLocalPath):
         root = _find_root(driver.local_path(""))
@@ -101,7 +104,48 @@ def open_registry(location: str, jobs: int = 16) -> Registry:
     return registry
 
 
-def _path_of(location: str) -> str:
+def open_target(location: str, jobs: int = 16) -> Registry:
+    """Open the place where a registry is, or is to be: what `open_registry` takes, or an empty or new directory.
+
+    A directory is made when its parent exists.
+
+    Raises:
+        UsageError: there is no such parent, or the configuration cannot be understood.
+        DriverError: the storage refused or cannot be reached.
+    """
+    is_path = "://" not in location or location.startswith("file:")
+    if is_path and not os.path.isfile(path_of_location(location)):
+        _make_directory(path_of_location(location))
+    try:
+        return open_registry(location, jobs)
+    except UsageError as error:
+        if error.code != "no-registry":
+            raise
+    if is_path and os.path.isfile(path_of_location(location)):
+        config = read_config(location)
+        return Registry(_patient(config.open_driver(jobs)), config)
+    return Registry(open_driver(path_of_location(location)) if is_path else _patient(_open_url(location, jobs)))
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no {os.path.dirname(os.path.abspath(path))}", hint="make it, or mount its disk, first"
+        ) from None
+    except OSError as error:
+        raise DriverError(error.strerror or str(error), operation="make", key=path) from error
+
+
+def path_of_location(location: str) -> str:
+    """Return the path that a location without another scheme than `file` names.
+
+    Raises:
+        UsageError: the URL names a host.
+    """
     if not location.startswith("file:"):
         return location
     parts = urlsplit(location)
@@ -153,6 +197,15 @@ def _no_registry(location: str) -> UsageError:
         "an s3:// URL with its prefix, or the registry's config.yml",
         code="no-registry",
     )
+
+
+def _patient(driver: Driver) -> Driver:
+    """Return the driver of an object store with retries."""
+    if isinstance(driver, HasLocalPath):
+        return driver
+    from regstore_drivers.wrappers import Retrying  # only object stores are slow to load, and need it
+
+    return Retrying(driver)
 
 
 def _open_url(location: str, jobs: int) -> Driver:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Damage(NamedTuple):
     """A link that cannot be believed, or is missing where it must be.
 
-    `kind` is `link-malformed`, `tag-link-missing` or `link-mismatch`; `key` the link; `detail` what was seen.
+    `kind` is `link-malformed`, `tag-link-missing`, `link-mismatch` or, only where a pass copies, `link-unreadable`;
+    `key` the link; `detail` what was seen.
     """
 
     kind: str
@@ -57,8 +58,8 @@ class Repository:
         damage: links that cannot be believed.
         sound_layers, sound_revisions: SHA-256 links that hold what their path says, or did when they were read.
         histories: tag to what it means and its index names, as `Known.histories`.
-        pushed: tag to the modification time of its current link, in seconds since the epoch; only where a pass
-            measures.
+        pushed_ns: tag to the modification time of its current link, in nanoseconds since the epoch; only where a pass
+            measures or copies.
         link_count: link files; only where a pass measures.
         name_count: files and directories below its own directory, without nested repositories, as far as their names
             tell; only where a pass measures, on a file system.
@@ -77,7 +78,7 @@ class Repository:
     sound_layers: set[bytes] = field(default_factory=set)
     sound_revisions: set[bytes] = field(default_factory=set)
     histories: dict[str, str] = field(default_factory=dict)
-    pushed: dict[str, float] = field(default_factory=dict)
+    pushed_ns: dict[str, int] = field(default_factory=dict)
     link_count: int = 0
     name_count: int = 0
 
@@ -85,6 +86,11 @@ class Repository:
         """Forget what links of one algorithm name by mistake: a collection keeps that to be safe, and a check calls the
         link damaged and nothing else."""
         self.aliases = {digest: named for digest, named in self.aliases.items() if len(digest) != len(named)}
+
+    @property
+    def pushed(self) -> dict[str, float]:
+        """When each tag was pushed, in seconds since the epoch."""
+        return {tag: at / 1e9 for tag, at in self.pushed_ns.items()}
 
     @property
     def is_empty(self) -> bool:

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,10 +17,11 @@ import psutil
 import pytest
 
 from regstore import gc
-from regstore.errors import LockedError
-from regstore.lock import LOCK, Holder, clock_resolution, current_holder, hold_lock
+from regstore.errors import InterruptedRunError, LockedError
+from regstore.lock import LOCK, Holder, clock_resolution, current_holder, hold_lock, remove_lock
 from regstore.registry import Registry
-from regstore_drivers.base import Driver
+from regstore.work import Cancel
+from regstore_drivers.base import Driver, Entry
 from regstore_drivers.errors import Unavailable
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.memory import MemoryDriver
@@ -226,3 +228,87 @@ def test_a_run_tells_of_the_dead_one() -> None:
     assert bench.collect().dead_holder is None
     hold(bench.memory, holder)
     assert bench.apply(bench.plan()).dead_holder == holder
+
+
+def test_a_lock_of_another_key_is_another_lock(driver: Driver) -> None:
+    with hold_lock(driver, "backup create", key="lock"), hold_lock(driver, "gc run"):
+        assert Holder.parse(driver.read("lock")).command == "backup create"  # type: ignore[union-attr]
+
+        with pytest.raises(LockedError, match="locked by backup create"), hold_lock(driver, "x", key="lock"):
+            pass
+
+
+def test_what_can_be_done_about_a_lock_is_said_as_the_caller_wants(driver: Driver) -> None:
+    hold(driver, replace(dead_holder(), host="elsewhere"))
+
+    with pytest.raises(LockedError) as caught, hold_lock(driver, "x", remedy="regstore backup unlock STORE"):
+        pass
+
+    assert "regstore backup unlock STORE" in caught.value.hint
+
+
+def test_a_lock_is_waited_for(driver: Driver) -> None:
+    taken, released = threading.Event(), threading.Event()
+
+    def hold_for_a_while() -> None:
+        with hold_lock(driver, "first"):
+            taken.set()
+            released.wait(0.7)
+
+    thread = threading.Thread(target=hold_for_a_while)
+    thread.start()
+    taken.wait()
+    with pytest.raises(LockedError), hold_lock(driver, "second", wait_seconds=0.1):
+        pass
+    with hold_lock(driver, "third", wait_seconds=30) as (_, dead):
+        assert dead is None
+    thread.join()
+
+
+def test_waiting_for_a_lock_ends_when_asked_to(driver: Driver) -> None:
+    cancel = Cancel()
+    cancel.request()
+
+    with (
+        hold_lock(driver, "first"),
+        pytest.raises(InterruptedRunError),
+        hold_lock(driver, "second", wait_seconds=30, cancel=cancel),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"nonsense", None], ids=["unknown", "another host"])
+def test_any_lock_can_be_removed(driver: Driver, content: bytes | None) -> None:
+    holder = replace(dead_holder(), host="elsewhere")
+    hold(driver, content or holder)
+
+    assert remove_lock(driver, LOCK) == (True, None if content else holder)
+
+    with hold_lock(driver, "gc run") as (_, dead):
+        assert dead is None
+    assert remove_lock(driver, LOCK) == (False, None)
+
+
+def test_a_removed_lock_is_not_given_back_by_its_former_holder(driver: Driver) -> None:
+    with hold_lock(driver, "first"):
+        assert remove_lock(driver, LOCK)[0]
+        second = hold_lock(driver, "second")
+        second.__enter__()
+
+    assert Holder.parse(driver.read(LOCK)).command == "second"  # type: ignore[union-attr]
+    second.__exit__(None, None, None)
+    assert current_holder(driver) is None
+
+
+def test_a_lock_that_cannot_be_looked_at_is_given_back(driver: Driver) -> None:
+    class Blind(type(driver)):  # type: ignore[misc]
+        def stat(self, key: str) -> Entry:
+            raise Unavailable("no", operation="stat", key=key)
+
+    blind = object.__new__(Blind)
+    blind.__dict__ = driver.__dict__
+    with pytest.raises(Unavailable), hold_lock(blind, "first"):
+        pass
+
+    with hold_lock(driver, "second") as (_, dead):
+        assert dead is None
