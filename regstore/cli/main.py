@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from regstore.findings import Finding
 
 _COMMANDS = {
+    "backup": ("regstore.cli.backup", "Keep snapshots of a registry that may be live."),
     "fsck": ("regstore.cli.fsck", "Say whether every image is whole, and repair."),
     "gc": ("regstore.cli.gc", "Collect garbage, never a live image."),
     "metrics": ("regstore.cli.metrics", "Export the numbers of a volume for Prometheus."),
+    "restore": ("regstore.cli.restore", "Bring a registry back from a snapshot."),
     "report": ("regstore.cli.report", "Say what fills a volume and what can be freed."),
 }
 

@@ -163,7 +163,7 @@ def _environment(user: int | None) -> dict[str, str]:
 
 _RUN_AS = """\
 import os, sys
-import regstore.cli.fsck, regstore.cli.gc, regstore.cli.report
+import regstore.cli.backup, regstore.cli.fsck, regstore.cli.gc, regstore.cli.report, regstore.cli.restore
 from regstore.cli.main import main
 
 user = int(sys.argv.pop(1))

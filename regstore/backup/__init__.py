@@ -1,0 +1,54 @@
+"""Backups of registries that may be live: stores of snapshots, what is in them, and the way back."""
+
+from regstore.backup.catalogue import BackupFinding
+from regstore.backup.choose import Selection, iter_data
+from regstore.backup.compare import Difference, compare_snapshots
+from regstore.backup.create import CreateOptions, CreateResult, create_backup
+from regstore.backup.engine import SnapshotStore
+from regstore.backup.prune import PruneOptions, PrunePlan, PruneResult, plan_prune, prune_store
+from regstore.backup.restore import Restore, RestoreOptions, RestorePlan, RestoreResult
+from regstore.backup.retention import Rules
+from regstore.backup.select import LATEST, find_snapshot, iter_snapshots, parse_time
+from regstore.backup.snapshot import Contents, Head, Snapshot
+from regstore.backup.store import Store, init_store, open_store
+from regstore.backup.trial import TrialResult, Tried, try_restore
+from regstore.backup.verify import VerifyOptions, VerifyResult, parse_subset, verify_store
+
+__all__ = [
+    "LATEST",
+    "BackupFinding",
+    "Contents",
+    "CreateOptions",
+    "CreateResult",
+    "Difference",
+    "Head",
+    "PruneOptions",
+    "PrunePlan",
+    "PruneResult",
+    "Restore",
+    "RestoreOptions",
+    "RestorePlan",
+    "RestoreResult",
+    "Rules",
+    "Selection",
+    "Snapshot",
+    "SnapshotStore",
+    "Store",
+    "TrialResult",
+    "Tried",
+    "VerifyOptions",
+    "VerifyResult",
+    "compare_snapshots",
+    "create_backup",
+    "find_snapshot",
+    "init_store",
+    "iter_data",
+    "iter_snapshots",
+    "open_store",
+    "parse_subset",
+    "parse_time",
+    "plan_prune",
+    "prune_store",
+    "try_restore",
+    "verify_store",
+]

@@ -1,0 +1,192 @@
+"""What of a snapshot is restored: everything, or repositories, tags and manifests with exactly what they need.
+
+Pure but for the manifests, which are read from the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from regstore.backup.snapshot import Contents
+from regstore.digest import Digest, format_digest, parse_digest
+from regstore.errors import UsageError
+from regstore.inventory.manifests import TolerantReader
+from regstore.inventory.mark import Policy, iter_root_marks, signature_tags
+from regstore.inventory.reach import find_lacks
+from regstore.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from regstore.backup.engine import SnapshotData
+    from regstore.backup.snapshot import Snapshot
+    from regstore.work import Cancel, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is asked for. Nothing asked for is everything.
+
+    Attributes:
+        repositories: globs; `*` crosses slashes.
+        tags: globs of tag names; only these tags, with what they need.
+        digests: manifests (`sha256:<hex>`), with what they need and no tag.
+    """
+
+    repositories: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only some manifests of a repository are wanted."""
+        return bool(self.tags or self.digests)
+
+    @property
+    def text(self) -> str:
+        """What tells one selection from another."""
+        return repr((sorted(self.repositories), sorted(self.tags), sorted(self.digests)))
+
+    def has_repository(self, name: str) -> bool:
+        """Tell whether a repository is asked for."""
+        return not self.repositories or any(fnmatchcase(name, glob) for glob in self.repositories)
+
+    def has_tag(self, tag: str) -> bool:
+        """Tell whether a tag is asked for by name."""
+        return any(fnmatchcase(tag, glob) for glob in self.tags)
+
+
+@dataclass(slots=True)
+class Chosen:
+    """What is restored.
+
+    Attributes:
+        contents: the links of each repository.
+        blobs: digest to bytes of the data.
+        lost: image (`repository:tag`) to why it is left out.
+    """
+
+    contents: dict[str, Contents] = field(default_factory=dict)
+    blobs: dict[Digest, int] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+
+
+class Chooser:
+    """Chooses from one snapshot.
+
+    Args:
+        snapshot: what there is.
+        data: where its manifests are read.
+        progress, cancel: told and asked, a repository at a time.
+    """
+
+    def __init__(self, snapshot: Snapshot, data: SnapshotData, progress: Progress, cancel: Cancel) -> None:
+        self._snapshot = snapshot
+        self._progress = progress
+        self._cancel = cancel
+        self._manifests = TolerantReader(data, State(None))
+
+    def choose(self, selection: Selection) -> Chosen:
+        """Say what a selection brings.
+
+        Raises:
+            UsageError: nothing is so named, or a digest cannot be understood.
+            SnapshotDamagedError: the snapshot cannot be understood.
+            DriverError, StorageFailedError: the store cannot be read.
+        """
+        wanted = {_parse(text) for text in selection.digests}
+        stored = self._snapshot.blobs()
+        chosen = Chosen()
+        names = [name for name in self._snapshot.repositories if selection.has_repository(name)]
+        self._progress.start("choosing", len(names))
+        for name in names:
+            self._cancel.check()
+            self._progress.advance()
+            contents = self._snapshot.contents(name)
+            self._leave_broken_out(contents, selection, chosen)
+            if selection.is_partial:
+                contents = self._reduce(contents, selection, wanted)
+            if contents.revisions or contents.layers or contents.tags:
+                chosen.contents[name] = contents
+        self._progress.finish()
+        if selection.text == Selection().text:
+            chosen.blobs = stored
+        else:
+            named = {digest for contents in chosen.contents.values() for digest in iter_data(contents)}
+            chosen.blobs = {digest: stored[digest] for digest in named if digest in stored}
+        if not chosen.contents and not chosen.lost and selection.text != Selection().text:
+            raise UsageError(
+                f"the snapshot {self._snapshot.head.id} has nothing of that name",
+                hint="regstore backup show lists its repositories, tags and digests",
+                code="nothing-chosen",
+            )
+        return chosen
+
+    def leave_out(self, chosen: Chosen, gone: Container[Digest], reason: str) -> None:
+        """Leave out the images that need data which are not to be had, and links to those data."""
+        for name, contents in chosen.contents.items():
+            self._cancel.check()
+            if not any(digest in gone for digest in iter_data(contents)):
+                continue
+            repository = contents.to_repository()
+            self._manifests.load(name, repository.revisions)
+            lacks = find_lacks(repository, self._manifests, lambda digest: digest not in gone)
+            for tag, of_tag in lacks.items():
+                first = min(of_tag)
+                chosen.lost[f"{name}:{tag}"] = f"{format_digest(first.digest)}: {reason}"
+                _drop_tag(contents, tag)
+            contents.revisions = [digest for digest in contents.revisions if digest not in gone]
+            contents.layers = {path: held for path, held in contents.layers.items() if held not in gone}
+
+    def _leave_broken_out(self, contents: Contents, selection: Selection, chosen: Chosen) -> None:
+        """Leave out tags that were not whole when the snapshot was made."""
+        prefix = f"{contents.name}:"
+        for image in self._snapshot.head.broken:
+            tag = image.removeprefix(prefix)
+            if image == prefix + tag and (selection.has_tag(tag) or not selection.is_partial):
+                chosen.lost[image] = "it was not whole at the source when the snapshot was made"
+                _drop_tag(contents, tag)
+
+    def _reduce(self, contents: Contents, selection: Selection, wanted: set[Digest]) -> Contents:
+        """Return what the chosen tags and manifests of a repository need, with referrers and signatures."""
+        repository = contents.to_repository()
+        tags = {tag for tag in contents.tags if selection.has_tag(tag)}
+        roots = {contents.tags[tag].digest for tag in tags} | (wanted & repository.revisions)
+        kept: set[Digest] = set()
+        needed: set[Digest] = set()
+        if roots:
+            for _, marks in iter_root_marks(repository, self._manifests, Policy(), sorted(roots)):
+                kept |= marks.kept
+                needed |= marks.needed.keys()
+        tags |= {tag for tag, subject in signature_tags(repository).items() if subject in kept}
+        return Contents(
+            contents.name,
+            layers={path: held for path, held in contents.layers.items() if path in needed},
+            revisions=[digest for digest in contents.revisions if digest in kept],
+            signatures={revision: found for revision, found in contents.signatures.items() if revision in kept},
+            tags={tag: contents.tags[tag] for tag in contents.tags if tag in tags},
+            indexes={tag: [contents.tags[tag].digest] for tag in contents.tags if tag in tags},
+        )
+
+
+def iter_data(contents: Contents) -> set[Digest]:
+    """Return the digests of the data that the links of a repository name."""
+    found = set(contents.layers.values())
+    found.update(contents.revisions)
+    for signatures in contents.signatures.values():
+        found.update(signatures)
+    return found
+
+
+def _drop_tag(contents: Contents, tag: str) -> None:
+    contents.tags.pop(tag, None)
+    contents.indexes.pop(tag, None)
+
+
+def _parse(text: str) -> Digest:
+    try:
+        return parse_digest(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint="write a digest as sha256: and 64 hexadecimal digits") from error

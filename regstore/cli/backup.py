@@ -1,0 +1,157 @@
+"""`regstore backup`: the group, and what writes snapshots."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from regstore import backup
+from regstore.cli.backup_inspect import diff_command, list_command, show_command
+from regstore.cli.backup_output import show_backup_findings, snapshot_json
+from regstore.cli.backup_prune import export_command, prune_command, unlock_command
+from regstore.cli.backup_verify import test_restore_command, verify_command
+from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.output import mention_dead, show_json
+from regstore.cli.parameters import DURATION, SIZE, safety_option
+from regstore.cli.progress import choose_progress
+from regstore.findings import is_clean
+from regstore.registry import open_registry
+from regstore.wording import human_bytes, plain
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+@click.group(
+    epilog=f"""\b
+EXAMPLES
+  regstore backup init /backup/registry
+  regstore backup create /var/lib/registry /backup/registry
+  regstore backup list /backup/registry
+  regstore backup verify --subset 1/7 /backup/registry
+  regstore restore /backup/registry /srv/new-registry
+
+{EXIT_STATUS}"""
+)
+def command() -> None:
+    """Keep snapshots of a registry that may be live, and see that they can be restored.
+
+    Every image of a snapshot is whole; only what a store does not have yet is read and copied.
+    """
+
+
+@command.command(
+    "init",
+    epilog=f"""\b
+EXAMPLES
+  regstore backup init /backup/registry
+  regstore backup init 's3://backups/registry?endpoint=http://127.0.0.1:9000'
+
+{EXIT_STATUS}""",
+)
+@click.argument("store")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
+def init_command(store: str, as_json: bool, quiet: bool) -> None:
+    """Make an empty store.
+
+    The directory or prefix is made; its parent directory or bucket must exist, so that a disk that is not mounted is
+    noticed here and later.
+    """
+    started = time.time()
+    made = backup.init_store(store)
+    if as_json:
+        show_json("backup init", made.location, started, 0, [], store_id=made.id)
+    elif not quiet:
+        click.echo(f"made the store {plain(made.location)}")
+
+
+@command.command(
+    "create",
+    epilog=f"""\b
+EXAMPLES
+  regstore backup create /var/lib/registry /backup/registry
+  regstore backup create -q --lock-wait 30m /etc/docker/registry/config.yml s3://backups/registry
+
+{EXIT_STATUS}""",
+)
+@click.argument("root")
+@click.argument("store")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Blobs at once (default: what suits the storage).")
+@click.option("--bandwidth", type=SIZE, metavar="SIZE", help="Read no more than that of the registry a second.")
+@safety_option(
+    "--lock-wait", type=DURATION, default="0s", show_default=True, metavar="TIME", help="Wait for another run."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
+@click.pass_obj
+def create_command(
+    session: Session,
+    root: str,
+    store: str,
+    jobs: int | None,
+    bandwidth: int | None,
+    lock_wait: float,
+    as_json: bool,
+    quiet: bool,
+) -> NoReturn:
+    """Store a snapshot of the registry ROOT in STORE. The registry may run; nothing is written to its volume.
+
+    Damage of the registry does not stop the rest: it is listed, the snapshot counts as incomplete, and the command
+    ends with 1.
+    """
+    started = time.time()
+    registry = open_registry(root, jobs or 16)
+    target = backup.open_store(store, jobs or 16)
+    job = session.begin_job("backup", registry.location)
+    progress = choose_progress(quiet=quiet or as_json)
+    options = backup.CreateOptions(jobs, bandwidth, lock_wait)
+    try:
+        result = backup.create_backup(registry, target, options, progress=progress, cancel=session.cancel)
+    finally:
+        progress.finish()
+    job.findings = result.findings
+    head = result.head
+    job.numbers = {"snapshot_bytes": head.total_bytes, "new_bytes": head.new_bytes, "broken_tags": len(head.broken)}
+    code = 0 if is_clean(result.findings) else 1
+    mention_dead(result.dead_holder, quiet=quiet)
+    if as_json:
+        show_json(
+            "backup create",
+            registry.location,
+            started,
+            code,
+            result.findings,
+            store=target.location,
+            snapshot=snapshot_json(head),
+        )
+    elif not quiet or code:
+        if not quiet:
+            _show_created(head, target.location)
+        show_backup_findings(result.findings, err=quiet)
+    raise click.exceptions.Exit(code)
+
+
+def _show_created(head: backup.Head, store: str) -> None:
+    click.echo(f"snapshot  {head.id} in {plain(store)}" + ("" if head.is_complete else ", incomplete"))
+    click.echo(f"registry  {plain(head.source)}")
+    click.echo(
+        f"holds     {head.repository_count} repositories, {head.tag_count} tags, {head.revision_count} manifests"
+    )
+    click.echo(f"data      {head.blob_count} blobs with {human_bytes(head.total_bytes)}")
+    click.echo(f"new       {head.new_blob_count} blobs with {human_bytes(head.new_bytes)}")
+
+
+for _command in (
+    list_command,
+    show_command,
+    diff_command,
+    verify_command,
+    test_restore_command,
+    prune_command,
+    unlock_command,
+    export_command,
+):
+    command.add_command(_command)

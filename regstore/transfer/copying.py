@@ -1,0 +1,218 @@
+"""Copying blobs: in parallel, hashed while they stream, with a final name only when they are whole.
+
+What cannot be read, or has other bytes than its digest says, is told and left out; the rest goes on. A target that
+fails ends the copy: nothing that was begun has a name then.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+
+from regstore.digest import Digest, format_digest
+from regstore.errors import StorageFailedError
+from regstore.work import map_bounded
+from regstore_drivers.bulk import BulkWriter
+from regstore_drivers.errors import DigestMismatch, DriverError, NotFound
+from regstore_drivers.streams import PieceStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from regstore.transfer.journal import Journal
+    from regstore.work import Cancel, Progress
+    from regstore_drivers.base import Driver
+
+SECOND_LOOK_SECONDS = 0.2
+"""A registry of the 2.x line writes manifests in place: what does not hash to its name is read again after that."""
+
+_BATCH_COUNT = 2000
+_BATCH_SECONDS = 5.0
+_BUFFER_BYTES = 256 * 1024
+
+
+class Item(NamedTuple):
+    """A blob that is to be copied: its digest, its bytes as the origin's listing tells, and its key at the target."""
+
+    digest: Digest
+    size: int
+    key: str
+
+
+class Failed(NamedTuple):
+    """A blob that was not copied. `kind` is `missing`, `corrupt` or `unreadable`."""
+
+    item: Item
+    kind: str
+    detail: str
+
+
+class BlobOrigin(Protocol):
+    """Where blobs are read. Safe to use from several threads."""
+
+    def size(self, digest: Digest) -> int:
+        """Return the bytes of a blob.
+
+        Raises:
+            NotFound: it is not there.
+            DriverError, StorageFailedError: it cannot be read.
+        """
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob; the caller closes the stream.
+
+        Raises:
+            NotFound: it is not there.
+            DriverError, StorageFailedError: it cannot be read.
+        """
+
+    def path(self, digest: Digest) -> str | None:
+        """Return the file that holds exactly the blob, or None where it is no plain file."""
+
+
+def copy_blobs(
+    items: Iterable[Item],
+    origin: BlobOrigin,
+    target: Driver | BulkWriter,
+    *,
+    jobs: int,
+    progress: Progress,
+    cancel: Cancel,
+    journal: Journal | None = None,
+) -> Iterator[Item | Failed]:
+    """Copy blobs, and yield the outcome of each as soon as it is durable. The iterator must be consumed.
+
+    An object that is there already is replaced, at the moment in which its successor is whole.
+
+    Args:
+        items: what to copy, taken lazily.
+        origin: where from.
+        target: where to.
+        jobs: how many at once.
+        progress: told of every byte; the caller begins and ends the phase.
+        cancel: asked between two pieces.
+        journal: told what is durable.
+
+    Raises:
+        DriverError: the target failed.
+        InterruptedRunError: somebody asked to stop.
+    """
+    copier = _Copier(origin, target, progress, cancel)
+    done: list[Item | Failed] = []
+    began = time.monotonic()
+    try:
+        for outcome in map_bounded(copier.copy, items, jobs):
+            done.append(outcome)
+            if len(done) >= _BATCH_COUNT or time.monotonic() - began >= _BATCH_SECONDS:
+                yield from _commit(target, done, journal)
+                done, began = [], time.monotonic()
+        yield from _commit(target, done, journal)
+    finally:
+        if isinstance(target, BulkWriter):
+            target.discard()
+
+
+def _commit(target: Driver | BulkWriter, done: list[Item | Failed], journal: Journal | None) -> list[Item | Failed]:
+    if isinstance(target, BulkWriter):
+        target.flush()
+    if journal is not None:
+        journal.add((item.digest, item.size) for item in done if isinstance(item, Item))
+    return done
+
+
+class _OriginFailedError(Exception):
+    """The origin failed: never an error of the target, and no reason for it to try again."""
+
+    def __init__(self, kind: str, error: Exception) -> None:
+        super().__init__(str(error))
+        self.kind = kind
+
+
+class _Copier:
+    def __init__(self, origin: BlobOrigin, target: Driver | BulkWriter, progress: Progress, cancel: Cancel) -> None:
+        self._origin = origin
+        self._target = target
+        self._progress = progress
+        self._cancel = cancel
+        self._lock = threading.Lock()
+
+    def copy(self, item: Item) -> Item | Failed:
+        """Copy one blob; what seems corrupt is read once more, at the size that it has then."""
+        try:
+            try:
+                return self._copy(item)
+            except DigestMismatch:
+                self._cancel.wait(SECOND_LOOK_SECONDS)
+                return self._copy(item._replace(size=self._size(item.digest)))
+        except DigestMismatch as error:
+            return Failed(item, "corrupt", error.reason)
+        except _OriginFailedError as error:
+            return Failed(item, error.kind, str(error))
+
+    def _copy(self, item: Item) -> Item:
+        self._cancel.check()
+        path = self._origin.path(item.digest) if isinstance(self._target, BulkWriter) else None
+        digest = format_digest(item.digest)
+        if path is not None and isinstance(self._target, BulkWriter):
+            try:
+                self._target.copy_file(item.key, path, item.size, digest, self.took)
+            except NotFound as error:
+                raise _OriginFailedError("missing", error) from error
+            except DriverError:
+                raise
+            except OSError as error:
+                raise _OriginFailedError("unreadable", error) from error
+        else:
+            self._target.write(item.key, lambda: self._open(item.digest), item.size, digest)
+        return item
+
+    def _open(self, digest: Digest) -> BinaryIO:
+        try:
+            stream = self._origin.open(digest)
+        except NotFound as error:
+            raise _OriginFailedError("missing", error) from error
+        except (DriverError, StorageFailedError) as error:
+            raise _OriginFailedError("unreadable", error) from error
+        return io.BufferedReader(_OriginStream(stream, self), _BUFFER_BYTES)
+
+    def _size(self, digest: Digest) -> int:
+        try:
+            return self._origin.size(digest)
+        except NotFound as error:
+            raise _OriginFailedError("missing", error) from error
+        except (DriverError, StorageFailedError) as error:
+            raise _OriginFailedError("unreadable", error) from error
+
+    def _advance(self, count: int) -> None:
+        with self._lock:
+            self._progress.advance(count)
+
+    def took(self, count: int) -> None:
+        """Note that so many bytes came, and stop when asked to."""
+        self._cancel.check()
+        self._advance(count)
+
+
+class _OriginStream(PieceStream):
+    """The stream of an origin, with its errors told from those of the target."""
+
+    def __init__(self, stream: BinaryIO, copier: _Copier) -> None:
+        self._stream = stream
+        self._copier = copier
+
+    def read_piece(self, size: int) -> bytes:
+        """Return 1 to `size` bytes, or none at the end."""
+        try:
+            piece = self._stream.read(size)
+        except (DriverError, StorageFailedError) as error:
+            raise _OriginFailedError("unreadable", error) from error
+        self._copier.took(len(piece))
+        return piece
+
+    def close(self) -> None:
+        """Close the stream of the origin."""
+        if not self.closed:
+            self._stream.close()
+        super().close()

@@ -1,0 +1,96 @@
+"""A registry's tree that is being written: data, then links, each durable before what points at it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from regstore.work import map_bounded
+from regstore_drivers.base import HasLocalPath
+from regstore_drivers.bulk import Attributes, BulkWriter
+from regstore_drivers.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from regstore.work import Cancel, Progress
+    from regstore_drivers.base import Driver
+
+_BATCH_COUNT = 20_000
+
+
+class Link(NamedTuple):
+    """A small object that is to be there: its key, what it holds, and the time that it shall show."""
+
+    key: str
+    content: bytes
+    mtime_ns: int | None = None
+
+
+class TreeTarget:
+    """Where a registry's tree is written.
+
+    Args:
+        driver: at the registry's root.
+        attributes: owner and modes of new files and directories, on a file system.
+        jobs: links at once on an object store.
+        progress, cancel: told and asked.
+    """
+
+    def __init__(self, driver: Driver, attributes: Attributes, jobs: int, progress: Progress, cancel: Cancel) -> None:
+        self._driver = driver
+        self._jobs = jobs
+        self._progress = progress
+        self._cancel = cancel
+        self.writer: Driver | BulkWriter = driver
+        """What blobs are written with."""
+        if isinstance(driver, HasLocalPath):
+            self.writer = BulkWriter(driver.local_path(""), attributes)
+
+    @contextmanager
+    def durably(self) -> Iterator[None]:
+        """Make what is written in the block durable at its end; what has no name when it fails is removed."""
+        try:
+            yield
+            if isinstance(self.writer, BulkWriter):
+                self.writer.sync()
+        finally:
+            if isinstance(self.writer, BulkWriter):
+                self.writer.discard()
+
+    def write_links(self, links: Iterable[Link], *, is_new: bool) -> int:
+        """Write links, durably, and return how many.
+
+        Args:
+            links: taken lazily.
+            is_new: whether there can be none of them yet; else one that holds what it shall is left as it is.
+
+        Raises:
+            DriverError: the target failed.
+            InterruptedRunError: somebody asked to stop.
+        """
+        count = 0
+        remaining = iter(links)
+        with self.durably():
+            while batch := list(islice(remaining, _BATCH_COUNT)):
+                jobs = 1 if isinstance(self.writer, BulkWriter) else self._jobs
+                for is_written in map_bounded(lambda link: self._write(link, is_new), batch, jobs):
+                    self._cancel.check()
+                    self._progress.advance()
+                    count += is_written
+                if isinstance(self.writer, BulkWriter):
+                    self.writer.flush()
+        return count
+
+    def _write(self, link: Link, is_new: bool) -> bool:
+        if not is_new and self._holds(link):
+            return False
+        self.writer.write(link.key, link.content, len(link.content), mtime_ns=link.mtime_ns)
+        return True
+
+    def _holds(self, link: Link) -> bool:
+        try:
+            return self._driver.read(link.key) == link.content
+        except NotFound:
+            return False
