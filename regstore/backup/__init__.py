@@ -5,6 +5,7 @@ from regstore.backup.choose import Selection, iter_data
 from regstore.backup.compare import Difference, compare_snapshots
 from regstore.backup.create import CreateOptions, CreateResult, create_backup
 from regstore.backup.engine import SnapshotStore
+from regstore.backup.origin import StoreSource
 from regstore.backup.prune import PruneOptions, PrunePlan, PruneResult, plan_prune, prune_store
 from regstore.backup.restore import Restore, RestoreOptions, RestorePlan, RestoreResult
 from regstore.backup.retention import Rules
@@ -34,6 +35,7 @@ __all__ = [
     "Snapshot",
     "SnapshotStore",
     "Store",
+    "StoreSource",
     "TrialResult",
     "Tried",
     "VerifyOptions",

@@ -120,7 +120,7 @@ EXAMPLES
     multiple=True,
     metavar="SOURCE",
     help="With --repair: fetch missing and corrupt data from there: another registry's directory, s3:// URL or "
-    "config.yml, or a running one, https://host[/v2/REPOSITORY]. Several are tried in order.",
+    "config.yml, a store of backups, or a running registry, https://host[/v2/REPOSITORY]. Several are tried in order.",
 )
 @safety_option(
     "--accept-proposals",
@@ -242,7 +242,7 @@ class _Run:
                 code="not-confirmed",
             )
         registry = open_registry(self._root, self._options.jobs or 16)
-        sources = [fsck.open_source(location, registry) for location in arguments["sources"]]
+        sources = [_open_source(location, registry) for location in arguments["sources"]]
         if arguments["idle"]:
             fsck.be_idle()
         try:
@@ -329,6 +329,19 @@ class _Run:
         _show_groups(result.findings)
         if not result.findings:
             click.echo("\nno findings: every image is whole")
+
+
+def _open_source(location: str, registry: Registry) -> fsck.Source:
+    """Open what `--from` names: a store of backups, or what `fsck.open_source` takes."""
+    if not location.lower().startswith(("http:", "https:")):
+        from regstore import backup  # a repair from elsewhere need not wait for it
+
+        try:
+            return backup.StoreSource(backup.open_store(location))
+        except UsageError as error:
+            if error.code != "store-missing":
+                raise
+    return fsck.open_source(location, registry)
 
 
 def _coverage_text(coverage: fsck.Coverage) -> str:

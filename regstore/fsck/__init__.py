@@ -8,8 +8,9 @@ from regstore.fsck.options import Options
 from regstore.fsck.plan import RepairOptions, RepairPlan, Step, Verb, plan_repair
 from regstore.fsck.quarantined import QuarantineSource
 from regstore.fsck.repair import RepairResult, repair_registry
-from regstore.fsck.sources import Source, open_source
+from regstore.fsck.sources import open_source
 from regstore.fsck.undo import UndoResult, undo_repair
+from regstore.transfer.fetching import Source
 
 __all__ = [
     "CheckFinding",

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from regstore.fsck.catalogue import CheckFinding
     from regstore.fsck.check import CheckResult
-    from regstore.fsck.sources import Source
     from regstore.inventory.manifests import ManifestReader
     from regstore.inventory.mark import Marks
     from regstore.registry import Registry
     from regstore.registry.scan import Repository, Volume
+    from regstore.transfer.fetching import Source
     from regstore_drivers.base import ReadDriver
 
 _BAD_DATA = ("blob-corrupt", "manifest-corrupt", "blob-size")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from regstore.fsck.sources import Found
 from regstore.layout import BlobData
 from regstore.ledger import RUNS, iter_runs
+from regstore.transfer.fetching import Found
 from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from regstore.fsck.catalogue import CheckFinding, finding
 from regstore.fsck.check import CheckResult, check_registry
 from regstore.fsck.journal import Entry, Ledger
 from regstore.fsck.plan import RepairOptions, RepairPlan, Step, Verb, plan_repair
-from regstore.fsck.sources import Fetched, fetch_blob
 from regstore.hashing import is_whole
 from regstore.lock import hold_lock
 from regstore.registry.scan import parse_link
 from regstore.state import open_state
+from regstore.transfer.fetching import Fetched, fetch_blob
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.errors import AlreadyExists, NotFound, PermissionDenied
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from regstore.fsck.options import Options
-    from regstore.fsck.sources import Source
     from regstore.lock import Holder
     from regstore.registry import Registry
+    from regstore.transfer.fetching import Source
     from regstore.work import Progress
 
 _ROUNDS = 6

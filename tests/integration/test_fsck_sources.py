@@ -15,9 +15,10 @@ import yaml
 
 from regstore.digest import Digest
 from regstore.errors import StorageFailedError
-from regstore.fsck.sources import Fetched, NotFetched, Source, fetch_blob, open_source
+from regstore.fsck.sources import open_source
 from regstore.layout import BlobData, parse_key
 from regstore.registry import Registry as Location
+from regstore.transfer.fetching import Fetched, NotFetched, Source, fetch_blob
 from regstore.work import Cancel, map_bounded
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.s3 import S3Driver

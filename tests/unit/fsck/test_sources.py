@@ -14,8 +14,9 @@ from regstore import layout
 from regstore.digest import parse_digest
 from regstore.errors import InterruptedRunError, StorageFailedError, UsageError
 from regstore.fsck import sources
-from regstore.fsck.sources import Failure, Fetched, Found, NotFetched, Source, VolumeSource, fetch_blob, open_source
+from regstore.fsck.sources import VolumeSource, open_source
 from regstore.registry import Registry, open_registry
+from regstore.transfer.fetching import Failure, Fetched, Found, NotFetched, Source, fetch_blob
 from regstore.work import Cancel
 from regstore_drivers.errors import AlreadyExists, DriverError, Unavailable
 from regstore_drivers.filesystem import FilesystemDriver
