@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from regstore.backup import catalogue as backups
 from regstore.fsck import catalogue as checks
 from regstore.gc import catalogue as collections
 from regstore.report import catalogue as reports
@@ -17,9 +18,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_every_finding_is_documented_as_it_is() -> None:
-    """docs/findings.md has one row a finding, with severity, meaning and what to do: of gc, fsck, reports."""
+    """docs/findings.md has one row a finding, with severity, meaning and what to do: of gc, fsck, reports, backups."""
     rows = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", (ROOT / "docs/findings.md").read_text(), re.MULTILINE)
-    kinds = [*collections.CATALOGUE.items(), *checks.CATALOGUE.items(), *reports.CATALOGUE.items()]
+    kinds = [
+        *collections.CATALOGUE.items(),
+        *checks.CATALOGUE.items(),
+        *reports.CATALOGUE.items(),
+        *backups.CATALOGUE.items(),
+    ]
     assert rows == [(name, f"{kind.severity.word} | {kind.meaning} | {kind.repair}") for name, kind in kinds]
 
 
