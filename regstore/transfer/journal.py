@@ -61,7 +61,9 @@ class Journal:
         if not records or self._path is None:
             return
         with suppress(OSError):
-            self._open()
+            if self._file == -1:
+                self._open()  # with what was just noted
+                return
             os.write(self._file, records)
             os.fsync(self._file)
 
