@@ -271,20 +271,6 @@ def sync_file_system(path: str) -> None:
         os.close(descriptor)
 
 
-def remove_temporary_files(directory: str) -> int:
-    """Remove what writes that died left in one directory, and return how many. No write may be under way there."""
-    count = 0
-    try:
-        with os.scandir(directory) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(TEMPORARY_SUFFIX)]
-    except FileNotFoundError:
-        return 0
-    for name in names:
-        _remove_quietly(f"{directory}/{name}")
-        count += 1
-    return count
-
-
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 

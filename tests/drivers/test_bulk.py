@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from regstore_drivers import bulk
-from regstore_drivers.bulk import SYNC_BYTES, Attributes, BulkWriter, remove_temporary_files, sync_file_system
+from regstore_drivers.bulk import SYNC_BYTES, Attributes, BulkWriter, sync_file_system
 from regstore_drivers.errors import AlreadyExists, DigestMismatch, DriverError, InvalidKey, NotFound
 
 SMALL, LARGE = b"small", b"large" * SYNC_BYTES
@@ -224,15 +224,6 @@ def test_a_directory_that_is_a_file_is_an_error(writer: BulkWriter, root: Path) 
 
     with pytest.raises(DriverError):
         writer.write("a/b", SMALL, len(SMALL))
-
-
-def test_temporary_files_of_a_dead_writer_are_removed(writer: BulkWriter, root: Path) -> None:
-    writer.write("a/file", SMALL, len(SMALL))
-    (root / "a/other").write_bytes(b"")
-
-    assert remove_temporary_files(str(root / "a")) == 1
-    assert remove_temporary_files(str(root / "absent")) == 0
-    assert files(root) == {"a/other": b""}
 
 
 def test_syncing_a_file_system_that_is_not_there_is_an_error(tmp_path: Path) -> None:
