@@ -1,10 +1,12 @@
 """Backups of registries that may be live: stores of snapshots, what is in them, and the way back."""
 
+from regstore.backup.borg.passphrase import PassphraseOptions
 from regstore.backup.catalogue import BackupFinding
 from regstore.backup.choose import Selection, iter_data
 from regstore.backup.compare import Difference, compare_snapshots
 from regstore.backup.create import CreateOptions, CreateResult, create_backup
 from regstore.backup.engine import SnapshotStore
+from regstore.backup.locations import AnyStore, is_borg, open_any_store, open_repository
 from regstore.backup.origin import StoreSource
 from regstore.backup.prune import PruneOptions, PrunePlan, PruneResult, plan_prune, prune_store
 from regstore.backup.restore import Restore, RestoreOptions, RestorePlan, RestoreResult
@@ -17,12 +19,14 @@ from regstore.backup.verify import VerifyOptions, VerifyResult, parse_subset, ve
 
 __all__ = [
     "LATEST",
+    "AnyStore",
     "BackupFinding",
     "Contents",
     "CreateOptions",
     "CreateResult",
     "Difference",
     "Head",
+    "PassphraseOptions",
     "PruneOptions",
     "PrunePlan",
     "PruneResult",
@@ -44,8 +48,11 @@ __all__ = [
     "create_backup",
     "find_snapshot",
     "init_store",
+    "is_borg",
     "iter_data",
     "iter_snapshots",
+    "open_any_store",
+    "open_repository",
     "open_store",
     "parse_subset",
     "parse_time",

@@ -59,6 +59,11 @@ CATALOGUE: dict[str, FindingKind] = {
     "store-blob-missing": FindingKind(Severity.CRITICAL, "a snapshot needs data that the store does not have", _STORE),
     "store-blob-size": FindingKind(Severity.CRITICAL, "data in the store have another size than recorded", _STORE),
     "pack-damaged": FindingKind(Severity.CRITICAL, "a pack in the store is damaged", _ROTTEN),
+    "repository-damaged": FindingKind(
+        Severity.CRITICAL,
+        "borg found errors in its repository",
+        "regstore backup test-restore and restore --dry-run say what is hurt; see borg check --repair, and keep a copy",
+    ),
     "store-stray": FindingKind(Severity.INFO, "keys in the store that are none of its", _NOTHING),
     "tag-replaced": FindingKind(
         Severity.INFO, "a tag that meant something else at the target means what the snapshot says now", _NOTHING

@@ -7,20 +7,16 @@ snapshot. A run that dies leaves data that no snapshot names, which the next run
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from regstore._version import __version__
 from regstore.backup import layout
 from regstore.backup.catalogue import BackupFinding, finding
 from regstore.backup.pack import SMALL_BYTES, PackWriter
-from regstore.backup.snapshot import Head, Snapshot, SnapshotDamagedError, encode_blobs
-from regstore.backup.source import Source
+from regstore.backup.snapshot import SnapshotDamagedError
+from regstore.backup.source import Source, assemble_snapshot
 from regstore.digest import Digest, is_digest_of
-from regstore.errors import RefusedError, StorageFailedError
-from regstore.findings import is_clean
+from regstore.errors import StorageFailedError
 from regstore.state import open_state
 from regstore.transfer import Failed, Item, Paced, VolumeOrigin, copy_blobs, open_journal
 from regstore.transfer.copying import SECOND_LOOK_SECONDS
@@ -33,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from regstore.backup.engine import SnapshotFile
+    from regstore.backup.snapshot import Head
     from regstore.backup.store import Listing, Store
     from regstore.lock import Holder
     from regstore.registry import Registry
@@ -135,12 +132,7 @@ class _Creation:
         scan_jobs = 1 if isinstance(self._registry.driver, HasLocalPath) else self._jobs
         source = Source(self._registry, self._state, jobs=scan_jobs, progress=self._progress, cancel=self._cancel)
         source.take()
-        if not source.counts.repository_count and not source.has_errors:
-            raise RefusedError(
-                f"there is no repository in {self._registry.location}",
-                hint="is its disk mounted? an empty registry is not stored as a snapshot",
-                code="source-empty",
-            )
+        source.check_not_empty()
         listing = self._store.take_listing()
         self._store.remove_leftovers(listing.leftovers)
         known = self._read_snapshots(listing.snapshots)
@@ -152,7 +144,9 @@ class _Creation:
         if self._new_count:
             damage.findings += source.reread_tags()
         findings = [*damage.findings, *known.findings]
-        snapshot = self._make_snapshot(source, known.sequence + 1, findings, damage.broken)
+        blobs = {digest: self._stored[digest] for digest in self._blobs_of(source)}
+        new = (self._new_count, self._new_bytes)
+        snapshot = assemble_snapshot(source, known.sequence + 1, blobs, new, findings, damage.broken)
         self._store.write_snapshot(snapshot)
         journal.finish()
         return CreateResult(snapshot.head, findings)
@@ -280,33 +274,6 @@ class _Creation:
         self._stored[digest] = size
         self._new_count += 1
         self._new_bytes += size
-
-    def _make_snapshot(
-        self, source: Source, sequence: int, findings: list[BackupFinding], broken: set[str]
-    ) -> Snapshot:
-        blobs = {digest: self._stored[digest] for digest in self._blobs_of(source)}
-        counts = source.counts
-        head = Head(
-            secrets.token_hex(4),
-            sequence,
-            source.taken_at,
-            self._registry.location,
-            is_clean(findings),
-            counts.repository_count,
-            counts.tag_count,
-            counts.revision_count,
-            counts.layer_link_count,
-            len(blobs),
-            sum(blobs.values()),
-            self._new_count,
-            self._new_bytes,
-            source.attributes(),
-            sorted(broken),
-            [found.to_json() for found in findings],
-            __version__,
-            socket.gethostname(),
-        )
-        return Snapshot(head, source.lines, encode_blobs(blobs))
 
     def _blobs_of(self, source: Source) -> Iterable[Digest]:
         """Return what the snapshot holds: the registry's data, and what its images need and only the store has."""

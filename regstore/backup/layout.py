@@ -60,7 +60,12 @@ def snapshot_key(name: str) -> str:
     return f"{SNAPSHOTS}{name}{SNAPSHOT_SUFFIX}"
 
 
+def is_snapshot_name(name: str) -> bool:
+    """Tell whether a name is one of a snapshot."""
+    return _SNAPSHOT_NAME.fullmatch(name) is not None
+
+
 def parse_snapshot_key(key: str) -> str | None:
     """Return the name of a snapshot; None when the key is none."""
     name = key.removeprefix(SNAPSHOTS).removesuffix(SNAPSHOT_SUFFIX)
-    return name if key == snapshot_key(name) and _SNAPSHOT_NAME.fullmatch(name) else None
+    return name if key == snapshot_key(name) and is_snapshot_name(name) else None

@@ -28,7 +28,7 @@ from regstore_drivers.errors import NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from regstore.backup.engine import SnapshotFile
+    from regstore.backup.engine import SnapshotFile, SnapshotStore
     from regstore.backup.snapshot import Head, Snapshot
     from regstore.backup.store import Listing, Store
     from regstore.digest import Digest
@@ -109,12 +109,6 @@ def plan_prune(
         DriverError, StorageFailedError: the store cannot be read.
         InterruptedRunError: somebody asked to stop.
     """
-    if options.rules.keeps_nothing:
-        raise RefusedError(
-            "there is no rule that keeps a snapshot",
-            hint="say what to keep, such as --keep-daily 7 --keep-weekly 5 --keep-monthly 12",
-            code="no-rule",
-        )
     return _Planner(store, options, progress or NoProgress(), cancel or Cancel()).plan()
 
 
@@ -136,6 +130,45 @@ def prune_store(
     return PruneResult(plan, findings, dead)
 
 
+def choose_snapshots(
+    store: SnapshotStore, rules: Rules, plan: PrunePlan, progress: Progress, cancel: Cancel
+) -> set[Digest]:
+    """Note in a plan which snapshots stay and which go, and return the digests that those which stay need.
+
+    Raises:
+        RefusedError: there is no rule, or none that keeps anything.
+        DriverError, StorageFailedError: the store cannot be read.
+    """
+    if rules.keeps_nothing:
+        raise RefusedError(
+            "there is no rule that keeps a snapshot",
+            hint="say what to keep, such as --keep-daily 7 --keep-weekly 5 --keep-monthly 12",
+            code="no-rule",
+        )
+    needed: dict[str, set[Digest]] = {}
+    files: dict[str, SnapshotFile] = {}
+    candidates: list[Candidate] = []
+    progress.start("reading snapshots")
+    for loaded in iter_snapshots(store):
+        cancel.check()
+        progress.advance()
+        if loaded.snapshot is None:
+            plan.findings.append(loaded.finding())
+            continue
+        head = loaded.snapshot.head
+        plan.heads.append(head)
+        files[head.id] = loaded.file
+        needed[head.id] = set(loaded.snapshot.blobs())
+        images = tuple(_iter_images(loaded.snapshot)) if rules.tags else ()
+        candidates.append(
+            Candidate(head.id, head.sequence, head.created_at, head.source, head.is_complete, partial(iter, images))
+        )
+    progress.finish()
+    plan.kept = choose_kept(candidates, rules)
+    plan.removed = [file for id_, file in files.items() if id_ not in plan.kept]
+    return set().union(*(needed[id_] for id_ in plan.kept))
+
+
 class _Planner:
     def __init__(self, store: Store, options: PruneOptions, progress: Progress, cancel: Cancel) -> None:
         self._store = store
@@ -152,7 +185,7 @@ class _Planner:
         for name in missing:
             detail = "it was there at the last run of prune; data are deleted by the next run at the earliest"
             self._plan.findings.append(finding("snapshot-missing", name.rpartition("-")[2], detail))
-        needed = self._choose(listing)
+        needed = choose_snapshots(self._store, self._options.rules, self._plan, self._progress, self._cancel)
         self._plan.names = [file.name for file in listing.snapshots if file not in self._plan.removed]
         if self._plan.findings:
             self._plan.condemned = former
@@ -165,31 +198,6 @@ class _Planner:
             if key in former and now - former[key] >= self._options.grace:
                 self._plan.deleted.append(key)
         return self._plan
-
-    def _choose(self, listing: Listing) -> set[Digest]:
-        """Choose the snapshots that stay, and return the digests that they need."""
-        needed: dict[str, set[Digest]] = {}
-        files: dict[str, SnapshotFile] = {}
-        candidates: list[Candidate] = []
-        self._progress.start("reading snapshots", len(listing.snapshots))
-        for loaded in iter_snapshots(self._store):
-            self._cancel.check()
-            self._progress.advance()
-            if loaded.snapshot is None:
-                self._plan.findings.append(loaded.finding())
-                continue
-            head = loaded.snapshot.head
-            self._plan.heads.append(head)
-            files[head.id] = loaded.file
-            needed[head.id] = set(loaded.snapshot.blobs())
-            images = tuple(_iter_images(loaded.snapshot)) if self._options.rules.tags else ()
-            candidates.append(
-                Candidate(head.id, head.sequence, head.created_at, head.source, head.is_complete, partial(iter, images))
-            )
-        self._progress.finish()
-        self._plan.kept = choose_kept(candidates, self._options.rules)
-        self._plan.removed = [file for id_, file in files.items() if id_ not in self._plan.kept]
-        return set().union(*(needed[id_] for id_ in self._plan.kept))
 
     def _iter_unneeded(self, listing: Listing, needed: set[Digest]) -> Iterator[tuple[str, int]]:
         """Yield key and bytes of blobs and packs of which nothing is needed; never of a pack that cannot be read."""

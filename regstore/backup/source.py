@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import secrets
+import socket
 import stat as stat_module
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from regstore import layout
+from regstore._version import __version__
 from regstore.backup.catalogue import CATALOGUE, BackupFinding, finding
-from regstore.backup.snapshot import Contents, Tag, encode_contents, parse_contents
+from regstore.backup.snapshot import Contents, Head, Snapshot, Tag, encode_blobs, encode_contents, parse_contents
 from regstore.digest import Digest, format_digest, parse_digest
+from regstore.errors import RefusedError
+from regstore.findings import is_clean
 from regstore.inventory.manifests import TolerantReader
 from regstore.inventory.mark import Policy
 from regstore.inventory.reach import find_lacks, hurt_tags
@@ -21,7 +26,7 @@ from regstore_drivers.base import HasLocalPath
 from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from regstore.inventory.mark import Marks
     from regstore.registry import Registry
@@ -118,9 +123,22 @@ class Source:
         self._left_out += [*blobs.strays, *(key for key, _, _ in blobs.leftovers)]
 
     @property
-    def has_errors(self) -> bool:
-        """Whether something could not be read."""
-        return bool(self._errors)
+    def location(self) -> str:
+        """The registry's location, without credentials."""
+        return self._registry.location
+
+    def check_not_empty(self) -> None:
+        """Refuse a registry without any repository, of which nothing could not be read.
+
+        Raises:
+            RefusedError: it is such a one.
+        """
+        if not self.counts.repository_count and not self._errors:
+            raise RefusedError(
+                f"there is no repository in {self.location}",
+                hint="is its disk mounted? an empty registry is not stored as a snapshot",
+                code="source-empty",
+            )
 
     def needed(self) -> set[Digest]:
         """Return the digests that images need."""
@@ -318,3 +336,47 @@ def _digests(seen: _Seen) -> Iterator[Digest]:
     live = seen.live
     yield from cast("list[Digest]", [live[i : i + 32] for i in range(0, len(live), 32)])
     yield from seen.others
+
+
+def assemble_snapshot(
+    source: Source,
+    sequence: int,
+    blobs: Mapping[Digest, int],
+    new: tuple[int, int],
+    findings: Sequence[BackupFinding],
+    broken: set[str],
+    *,
+    identity: str = "",
+) -> Snapshot:
+    """Make a snapshot of a registry that was read.
+
+    Args:
+        source: what was read.
+        sequence: its number in the store.
+        blobs: digest to bytes of the data that the store has for it.
+        new: how many of them, with how many bytes, this run stored.
+        findings: what was found wrong.
+        broken: images that cannot be restored whole.
+        identity: its id; empty: a new one.
+    """
+    counts = source.counts
+    head = Head(
+        identity or secrets.token_hex(4),
+        sequence,
+        source.taken_at,
+        source.location,
+        is_clean(findings),
+        counts.repository_count,
+        counts.tag_count,
+        counts.revision_count,
+        counts.layer_link_count,
+        len(blobs),
+        sum(blobs.values()),
+        *new,
+        source.attributes(),
+        sorted(broken),
+        [found.to_json() for found in findings],
+        __version__,
+        socket.gethostname(),
+    )
+    return Snapshot(head, source.lines, encode_blobs(blobs))

@@ -27,6 +27,7 @@ from regstore_drivers.errors import DriverError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+    from regstore.backup.engine import SnapshotData
     from regstore.backup.snapshot import Snapshot
     from regstore.backup.store import Listing, Store
     from regstore.work import Progress
@@ -241,7 +242,7 @@ class _Verification:
 
 
 def iter_hurt(
-    snapshot: Snapshot, data: StoreData, lost: Collection[Digest], progress: Progress, cancel: Cancel
+    snapshot: Snapshot, data: SnapshotData, lost: Collection[Digest], progress: Progress, cancel: Cancel
 ) -> Iterator[tuple[Digest, str]]:
     """Yield each lost digest with each image (`repository:tag`) of a snapshot that reaches it.
 

@@ -11,17 +11,23 @@ from regstore import backup
 from regstore.cli.backup_inspect import diff_command, list_command, show_command
 from regstore.cli.backup_output import show_backup_findings, snapshot_json
 from regstore.cli.backup_prune import export_command, prune_command, unlock_command
+from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.backup_verify import test_restore_command, verify_command
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.output import mention_dead, show_json
 from regstore.cli.parameters import DURATION, SIZE, safety_option
 from regstore.cli.progress import choose_progress
+from regstore.errors import UsageError
 from regstore.findings import is_clean
 from regstore.registry import open_registry
 from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from regstore.backup import AnyStore
+    from regstore.registry import Registry
+    from regstore.work import Cancel, Progress
 
 
 @click.group(
@@ -48,24 +54,46 @@ def command() -> None:
 EXAMPLES
   regstore backup init /backup/registry
   regstore backup init 's3://backups/registry?endpoint=http://127.0.0.1:9000'
+  regstore backup init --key-export /root/registry.key borg:ssh://backup@host/./registry
 
 {EXIT_STATUS}""",
 )
 @click.argument("store")
+@safety_option("--key-export", metavar="FILE", help="For borg, which needs it: where its key is exported to.")
+@passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
-def init_command(store: str, as_json: bool, quiet: bool) -> None:
-    """Make an empty store.
+def init_command(
+    store: str,
+    key_export: str | None,
+    passphrase_fd: int | None,
+    passphrase_command: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Make an empty store: a directory, a prefix in a bucket, or a borg repository.
 
     The directory or prefix is made; its parent directory or bucket must exist, so that a disk that is not mounted is
-    noticed here and later.
+    noticed here and later. A borg repository (borg:PATH, borg:ssh://user@host/path) is encrypted; its key is exported,
+    since a repository whose key is damaged is lost.
     """
     started = time.time()
-    made = backup.init_store(store)
+    if backup.is_borg(store):
+        if key_export is None:
+            raise UsageError(
+                "a borg repository is only made with its key exported", hint="add --key-export FILE, and keep that file"
+            )
+        repository = backup.open_repository(store, backup.PassphraseOptions(passphrase_fd, passphrase_command))
+        location, identity = repository.location, repository.init(key_export)
+    else:
+        made = backup.init_store(store)
+        location, identity = made.location, made.id
     if as_json:
-        show_json("backup init", made.location, started, 0, [], store_id=made.id)
+        show_json("backup init", location, started, 0, [], store_id=identity)
     elif not quiet:
-        click.echo(f"made the store {plain(made.location)}")
+        click.echo(f"made the store {plain(location)}")
+        if key_export:
+            click.echo(f"its key is in {plain(key_export)}: keep it, and the passphrase, somewhere else")
 
 
 @command.command(
@@ -81,6 +109,7 @@ EXAMPLES
 @click.argument("store")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Blobs at once (default: what suits the storage).")
 @click.option("--bandwidth", type=SIZE, metavar="SIZE", help="Read no more than that of the registry a second.")
+@passphrase_options()
 @safety_option(
     "--lock-wait", type=DURATION, default="0s", show_default=True, metavar="TIME", help="Wait for another run."
 )
@@ -93,6 +122,8 @@ def create_command(
     store: str,
     jobs: int | None,
     bandwidth: int | None,
+    passphrase_fd: int | None,
+    passphrase_command: str | None,
     lock_wait: float,
     as_json: bool,
     quiet: bool,
@@ -104,12 +135,12 @@ def create_command(
     """
     started = time.time()
     registry = open_registry(root, jobs or 16)
-    target = backup.open_store(store, jobs or 16)
+    target = open_store(store, passphrase_fd, passphrase_command, jobs=jobs, lock_wait=lock_wait, warns=not quiet)
     job = session.begin_job("backup", registry.location)
     progress = choose_progress(quiet=quiet or as_json)
     options = backup.CreateOptions(jobs, bandwidth, lock_wait)
     try:
-        result = backup.create_backup(registry, target, options, progress=progress, cancel=session.cancel)
+        result = _create(registry, target, options, progress, session.cancel)
     finally:
         progress.finish()
     job.findings = result.findings
@@ -132,6 +163,16 @@ def create_command(
             _show_created(head, target.location)
         show_backup_findings(result.findings, err=quiet)
     raise click.exceptions.Exit(code)
+
+
+def _create(
+    registry: Registry, store: AnyStore, options: backup.CreateOptions, progress: Progress, cancel: Cancel
+) -> backup.CreateResult:
+    if isinstance(store, backup.Store):
+        return backup.create_backup(registry, store, options, progress=progress, cancel=cancel)
+    from regstore.backup.borg.create import create_borg_backup
+
+    return create_borg_backup(registry, store, options, progress=progress, cancel=cancel)
 
 
 def _show_created(head: backup.Head, store: str) -> None:

@@ -9,6 +9,7 @@ import click
 
 from regstore import backup
 from regstore.cli.backup_output import show_backup_findings, snapshot_json
+from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS
 from regstore.cli.output import human_time, render_table, show_json
 from regstore.digest import format_digest
@@ -32,11 +33,12 @@ EXAMPLES
 {EXIT_STATUS}""",
 )
 @click.argument("store")
+@passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def list_command(store: str, as_json: bool) -> NoReturn:
+def list_command(store: str, passphrase_fd: int | None, passphrase_command: str | None, as_json: bool) -> NoReturn:
     """List the snapshots of STORE, in the order made."""
     started = time.time()
-    opened = backup.open_store(store)
+    opened = open_store(store, passphrase_fd, passphrase_command)
     heads, findings = [], []
     for loaded in backup.iter_snapshots(opened):
         if loaded.snapshot is None:
@@ -80,11 +82,14 @@ EXAMPLES
 )
 @click.argument("store")
 @click.argument("snapshot", default=backup.LATEST)
+@passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with every tag.")
-def show_command(store: str, snapshot: str, as_json: bool) -> None:
+def show_command(
+    store: str, snapshot: str, passphrase_fd: int | None, passphrase_command: str | None, as_json: bool
+) -> None:
     """Show what a SNAPSHOT of STORE holds: repositories, tags, sizes, and what was broken."""
     started = time.time()
-    opened = backup.open_store(store)
+    opened = open_store(store, passphrase_fd, passphrase_command)
     found = backup.find_snapshot(opened, snapshot)
     if as_json:
         show_json(
@@ -160,11 +165,14 @@ EXAMPLES
 @click.argument("store")
 @click.argument("old")
 @click.argument("new", default=backup.LATEST)
+@passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def diff_command(store: str, old: str, new: str, as_json: bool) -> None:
+def diff_command(
+    store: str, old: str, new: str, passphrase_fd: int | None, passphrase_command: str | None, as_json: bool
+) -> None:
     """Say what changed from the snapshot OLD to the snapshot NEW: tags, and data."""
     started = time.time()
-    opened = backup.open_store(store)
+    opened = open_store(store, passphrase_fd, passphrase_command)
     before, after = backup.find_snapshot(opened, old), backup.find_snapshot(opened, new)
     difference = backup.compare_snapshots(before, after)
     added_bytes, deleted_bytes = sum(difference.added_blobs.values()), sum(difference.deleted_blobs.values())

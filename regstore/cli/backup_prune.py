@@ -11,6 +11,7 @@ import click
 
 from regstore import backup
 from regstore.cli.backup_output import show_backup_findings, snapshot_json
+from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.output import human_time, mention_dead, render_table, show_json
 from regstore.cli.parameters import DURATION, F, safety_option
@@ -22,7 +23,8 @@ from regstore.wording import human_bytes, plain
 from regstore_drivers.bulk import Attributes
 
 if TYPE_CHECKING:
-    from regstore.backup import PrunePlan
+    from regstore.backup import AnyStore, PrunePlan
+    from regstore.work import Cancel, Progress
 
 _PERIODS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
@@ -55,6 +57,7 @@ EXAMPLES
 @safety_option(
     "--grace", type=DURATION, default="24h", show_default=True, metavar="AGE", help="Data stay condemned that long."
 )
+@passphrase_options()
 @safety_option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
 @safety_option(
     "--lock-wait", type=DURATION, default="0s", show_default=True, metavar="TIME", help="Wait for another run."
@@ -73,20 +76,16 @@ def prune_command(session: Session, /, store: str, **arguments: Any) -> NoReturn
     counts = {name: arguments[f"keep_{name}"] for name in _PERIODS}
     rules = backup.Rules(**counts, within=arguments["keep_within"], tags=arguments["keep_tags"])
     options = backup.PruneOptions(rules, arguments["grace"], arguments["lock_wait"])
-    opened = backup.open_store(store)
+    opened = open_store(store, arguments["passphrase_fd"], arguments["passphrase_command"], lock_wait=options.lock_wait)
     progress = choose_progress(quiet=quiet or as_json)
-    dead = None
+    job = None if arguments["dry_run"] else session.begin_job("backup prune", opened.location)
     try:
-        if arguments["dry_run"]:
-            plan = backup.plan_prune(opened, options, progress=progress, cancel=session.cancel)
-            findings = plan.findings
-        else:
-            job = session.begin_job("backup prune", opened.location)
-            result = backup.prune_store(opened, options, progress=progress, cancel=session.cancel)
-            plan, findings, dead = result.plan, result.findings, result.dead_holder
-            job.findings = findings
+        result = _prune(opened, options, progress, session.cancel, is_dry_run=arguments["dry_run"])
     finally:
         progress.finish()
+    plan, findings, dead = result.plan, result.findings, result.dead_holder
+    if job is not None:
+        job.findings = findings
     code = 0 if is_clean(findings) else 1
     mention_dead(dead, quiet=quiet)
     if as_json:
@@ -106,13 +105,26 @@ def prune_command(session: Session, /, store: str, **arguments: Any) -> NoReturn
         )
     else:
         if not quiet:
-            _show_plan(plan, is_dry_run=arguments["dry_run"])
+            _show_plan(plan, is_dry_run=arguments["dry_run"], has_data=isinstance(opened, backup.Store))
         if not quiet or code:
             show_backup_findings(findings, err=quiet)
     raise click.exceptions.Exit(code)
 
 
-def _show_plan(plan: PrunePlan, *, is_dry_run: bool) -> None:
+def _prune(
+    store: AnyStore, options: backup.PruneOptions, progress: Progress, cancel: Cancel, *, is_dry_run: bool
+) -> backup.PruneResult:
+    if not isinstance(store, backup.Store):
+        from regstore.backup.borg.maintain import prune_borg_store
+
+        return prune_borg_store(store, options, is_dry_run=is_dry_run, progress=progress, cancel=cancel)
+    if is_dry_run:
+        plan = backup.plan_prune(store, options, progress=progress, cancel=cancel)
+        return backup.PruneResult(plan, plan.findings)
+    return backup.prune_store(store, options, progress=progress, cancel=cancel)
+
+
+def _show_plan(plan: PrunePlan, *, is_dry_run: bool, has_data: bool) -> None:
     rows = [("SNAPSHOT", "MADE", "", "")]
     for head in plan.heads:
         reasons = ", ".join(plan.kept.get(head.id, ()))
@@ -122,6 +134,8 @@ def _show_plan(plan: PrunePlan, *, is_dry_run: bool) -> None:
     would = "would be " if is_dry_run else ""
     condemned = len(plan.condemned) - len(plan.deleted)
     click.echo(f"{len(plan.removed)} snapshots {would}removed, {len(plan.kept)} kept")
+    if not has_data:
+        return
     click.echo(f"{condemned} files with {human_bytes(plan.condemned_bytes)} {would or 'are '}condemned")
     click.echo(f"{len(plan.deleted)} files with {human_bytes(plan.deleted_bytes)} {would}deleted")
 
@@ -135,10 +149,20 @@ EXAMPLES
 {EXIT_STATUS}""",
 )
 @click.argument("store")
+@passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def unlock_command(store: str, as_json: bool) -> None:
+def unlock_command(store: str, passphrase_fd: int | None, passphrase_command: str | None, as_json: bool) -> None:
     """Remove the lock of STORE, whoever holds it, and say whose it was. Be sure that no backup runs."""
     started = time.time()
+    if backup.is_borg(store):
+        options = backup.PassphraseOptions(passphrase_fd, passphrase_command)
+        repository = backup.open_repository(store, options)
+        repository.break_lock()
+        if as_json:
+            show_json("backup unlock", repository.location, started, 0, [], removed=None, holder=None)
+        else:
+            click.echo("removed the locks of borg, if there were any")
+        return
     opened = backup.open_store(store)
     is_removed, holder = opened.unlock()
     if as_json:
@@ -161,18 +185,27 @@ EXAMPLES
 @click.argument("store")
 @click.argument("snapshot")
 @click.argument("directory")
+@passphrase_options()
 @click.option("--plain", "is_plain", is_flag=True, help="As a registry's own tree, for use without regstore.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
 @click.pass_obj
 def export_command(
-    session: Session, store: str, snapshot: str, directory: str, is_plain: bool, as_json: bool, quiet: bool
+    session: Session,
+    store: str,
+    snapshot: str,
+    directory: str,
+    passphrase_fd: int | None,
+    passphrase_command: str | None,
+    is_plain: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> NoReturn:
     """Write a SNAPSHOT of STORE to a new or empty DIRECTORY as plain files, owned by whoever runs this."""
     started = time.time()
     if not is_plain:
         raise UsageError("say in which form to export", hint="--plain writes a registry's own tree")
-    opened = backup.open_store(store)
+    opened = open_store(store, passphrase_fd, passphrase_command)
     found = backup.find_snapshot(opened, snapshot)
     target = open_target(directory)
     progress = choose_progress(quiet=quiet or as_json)

@@ -10,6 +10,7 @@ import click
 
 from regstore import backup
 from regstore.cli.backup_output import show_backup_findings
+from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.output import show_json
 from regstore.cli.progress import choose_progress
@@ -18,7 +19,8 @@ from regstore.findings import is_clean
 from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
-    from regstore.backup import BackupFinding
+    from regstore.backup import AnyStore, BackupFinding
+    from regstore.work import Cancel, Progress
 
 
 @click.command(
@@ -35,6 +37,7 @@ EXAMPLES
 @click.option("--quick", is_flag=True, help="Snapshots are read, all else is only listed (the default).")
 @click.option("--subset", metavar="N/T", help="Also hash part N of T of the data.")
 @click.option("--full", is_flag=True, help="Also hash all data.")
+@passphrase_options()
 @click.option("--jobs", type=click.IntRange(1, 256), help="Files at once (default: what suits the storage).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
@@ -45,6 +48,8 @@ def verify_command(
     quick: bool,
     subset: str | None,
     full: bool,
+    passphrase_fd: int | None,
+    passphrase_command: str | None,
     jobs: int | None,
     as_json: bool,
     quiet: bool,
@@ -60,12 +65,12 @@ def verify_command(
         part = None if subset is None else backup.parse_subset(subset)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    opened = backup.open_store(store, jobs or 16)
+    opened = open_store(store, passphrase_fd, passphrase_command, jobs=jobs, warns=not quiet)
     job = session.begin_job("backup verify", opened.location)
     progress = choose_progress(quiet=quiet or as_json)
     try:
         options = backup.VerifyOptions(full, part, jobs)
-        result = backup.verify_store(opened, options, progress=progress, cancel=session.cancel)
+        result = _verify(opened, options, progress, session.cancel)
     finally:
         progress.finish()
     job.findings = result.findings
@@ -94,6 +99,16 @@ def verify_command(
     raise click.exceptions.Exit(code)
 
 
+def _verify(store: AnyStore, options: backup.VerifyOptions, progress: Progress, cancel: Cancel) -> backup.VerifyResult:
+    if isinstance(store, backup.Store):
+        return backup.verify_store(store, options, progress=progress, cancel=cancel)
+    from regstore.backup.borg.maintain import verify_borg_store
+
+    if options.subset is not None:
+        raise UsageError("borg cannot verify a slice", hint="--quick checks the repository, --full all data")
+    return verify_borg_store(store, is_full=options.is_full, progress=progress, cancel=cancel)
+
+
 @click.command(
     "test-restore",
     epilog=f"""\b
@@ -105,16 +120,25 @@ EXAMPLES
 )
 @click.argument("store")
 @click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many images.")
+@passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
 @click.pass_obj
-def test_restore_command(session: Session, store: str, count: int, as_json: bool, quiet: bool) -> NoReturn:
+def test_restore_command(
+    session: Session,
+    store: str,
+    count: int,
+    passphrase_fd: int | None,
+    passphrase_command: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> NoReturn:
     """Restore random images of random snapshots of STORE for a trial, look at them, and throw them away.
 
     They are written below the directory for temporary files (TMPDIR), one at a time.
     """
     started = time.time()
-    opened = backup.open_store(store)
+    opened = open_store(store, passphrase_fd, passphrase_command)
     job = session.begin_job("backup test-restore", opened.location)
     progress = choose_progress(quiet=quiet or as_json)
     try:

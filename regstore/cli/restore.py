@@ -10,6 +10,7 @@ import click
 
 from regstore import backup
 from regstore.cli.backup_output import show_backup_findings, snapshot_json
+from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.output import human_time, mention_dead, show_json
 from regstore.cli.parameters import SIZE, safety_option
@@ -51,6 +52,7 @@ EXAMPLES
 )
 @safety_option("--merge", is_flag=True, help="Restore into a registry that has repositories.")
 @safety_option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+@passphrase_options()
 @click.option("--owner", metavar="UID:GID", help="Owner of what is written (default: as recorded).")
 @click.option("--mode", metavar="MODE", help="Mode of directories, such as 0755; files get it without x.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Blobs at once (default: what suits the storage).")
@@ -75,7 +77,7 @@ def command(session: Session, /, store: str, root: str, **arguments: Any) -> NoR
         arguments["bandwidth"],
         _attributes(arguments["owner"], arguments["mode"]),
     )
-    source = backup.open_store(store, arguments["jobs"] or 16)
+    source = open_store(store, arguments["passphrase_fd"], arguments["passphrase_command"], jobs=arguments["jobs"])
     snapshot = backup.find_snapshot(source, arguments["snapshot"], at)
     target = open_target(root, arguments["jobs"] or 16)
     progress = choose_progress(quiet=quiet or as_json)
