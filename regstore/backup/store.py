@@ -95,6 +95,7 @@ class Store:
         self.jobs = jobs
         self._is_local = isinstance(driver, HasLocalPath)
         self._cache = StoreCache(identity)
+        self._believes_cache = not self._is_local
         self.packed = PackIndex()
         """Where packed blobs lie, as far as `load_packed` was told."""
         self._frames = _Frames(self._read_frame)
@@ -174,7 +175,7 @@ class Store:
     def _read_index(self, entry: Entry) -> bytes | str:
         """Return the index of a pack, or why there is none."""
         name = entry.key.rpartition("/")[2]
-        cached = None if self._is_local else self._cache.get(name, _mark_of(entry))
+        cached = self._cache.get(name, _mark_of(entry)) if self._believes_cache else None
         if cached is not None:
             return cached
         try:
@@ -188,7 +189,7 @@ class Store:
 
     def load_snapshot(self, file: SnapshotFile) -> Snapshot:
         """Read a snapshot; all its bytes are hashed. See `SnapshotStore.load_snapshot`."""
-        data = None if self._is_local else self._cache.get(file.name, file.mark)
+        data = self._cache.get(file.name, file.mark) if self._believes_cache else None
         if data is not None:
             return parse_snapshot(data)
         data = self.driver.read(layout.snapshot_key(file.name), limit=_SNAPSHOT_LIMIT)
@@ -199,6 +200,10 @@ class Store:
         if not self._is_local:
             self._cache.put(file.name, file.mark, data)
         return snapshot
+
+    def distrust_cache(self) -> None:
+        """Read everything from the store from now on, whatever this host remembers."""
+        self._believes_cache = False
 
     def known_source(self, file: SnapshotFile) -> str | None:
         """Return the source of a snapshot that this host has found whole and that did not change since; else None."""

@@ -106,6 +106,8 @@ class _Verification:
 
     def run(self) -> VerifyResult:
         result = self._result
+        if self._options.is_full:
+            self._store.distrust_cache()
         listing = self._store.take_listing()
         data = StoreData(self._store, listing, self._store.load_packed(listing.packs))
         recorded = self._read_snapshots()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PREFIX = "regstore-"
 META = ".meta"
 _FLUSH_COUNT = 2000
+_SPOOL_BYTES = 64 * 1024 * 1024
 _ALL_SHARE = 0.5
 """From that share of an archive on all of it is streamed, and what is not wanted passed over."""
 
@@ -116,7 +117,7 @@ class BorgData:
         return lost
 
     def read_manifest(self, digest: Digest) -> bytes:
-        """Return a manifest: all of the snapshot are fetched by one stream, into a temporary file."""
+        """Return a manifest: all of the snapshot are fetched by one stream; very many go to a temporary file."""
         if self._spool is None:
             self._fetch_manifests()
         if digest not in self._places or self._spool is None:
@@ -129,7 +130,7 @@ class BorgData:
         return self._spool.read(size)
 
     def _fetch_manifests(self) -> None:
-        self._spool = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115 - it lives as long as this does
+        self._spool = cast("IO[bytes]", tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115 - it lives as this does
         stored = self._snapshot.blobs()
         wanted = {digest for contents in self._snapshot.iter_contents() for digest in contents.revisions}
         for digest, stream in self._iter_members(sorted(wanted & stored.keys())):

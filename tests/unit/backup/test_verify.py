@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from regstore.backup.layout import blob_key, pack_key
 from regstore.digest import parse_digest
 from regstore.errors import StorageFailedError
 from regstore.work import Cancel
-from support.backup import back_up
+from regstore_drivers.memory import MemoryDriver, from_url
+from support.backup import back_up, new_name
 from support.images import Image, digest_of
 from support.volume import VolumeWriter
 
@@ -205,3 +207,20 @@ def test_a_store_without_snapshots_has_nothing_to_try(tmp_path: Path) -> None:
     store = backup.init_store(str(tmp_path / "store"))
 
     assert backup.try_restore(store, 3, random.Random(1)).tried == []
+
+
+def test_a_full_look_believes_nothing_that_this_host_remembers(tmp_path: Path) -> None:
+    VolumeWriter(tmp_path / "volume").push_image("app", "v1", [LARGE])
+    name = new_name()
+    store = backup.init_store(f"memory://{name}")
+    back_up(tmp_path / "volume", store)
+    driver = from_url(f"memory://{name}")
+    assert isinstance(driver, MemoryDriver)
+    (entry,) = driver.list("snapshots/")
+    spoilt = bytearray(driver.read(entry.key))
+    spoilt[40] ^= 1
+    driver._objects[entry.key] = dataclasses.replace(driver._objects[entry.key], data=bytes(spoilt))  # and no new time
+
+    assert found(backup.verify_store(backup.open_store(f"memory://{name}"))) == []
+    (damaged,) = backup.verify_store(backup.open_store(f"memory://{name}"), FULL).findings
+    assert damaged.id == "snapshot-damaged"
