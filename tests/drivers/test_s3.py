@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fixtures_s3 import S3Store
+from fixtures_s3 import OpenS3, S3Store
 from regstore_drivers.base import (
     Deleted,
     HasClock,
@@ -28,6 +28,7 @@ from regstore_drivers.errors import (
 )
 from regstore_drivers.s3 import S3Driver
 from support.moto_s3 import MotoServer
+from support.seaweed import SeaweedServer
 
 MIB = 1024 * 1024
 PARTS = {"multipart_threshold": 5 * MIB, "part_min": 5 * MIB}
@@ -252,7 +253,11 @@ def test_write_if_absent(s3_driver: S3Driver) -> None:
     assert s3_driver.read("lock") == b"first"
 
 
-def test_of_many_writers_one_wins(s3_driver: S3Driver) -> None:
+@pytest.mark.s3
+def test_of_many_writers_one_wins(seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3) -> None:
+    """On a real server: moto looks first and writes then."""
+    s3_driver = open_s3(seaweed, s3_bucket)
+
     def attempt(number: int) -> int | None:
         try:
             s3_driver.write("lock", str(number).encode(), 1, if_absent=True)

@@ -125,13 +125,15 @@ def run_limited(limit: int, *arguments: object, state: Path) -> Done:
     def limit_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+    # Measurements of coverage are files that grow, too.
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE_")}
     program = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from regstore.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "XDG_STATE_HOME": str(state), "COVERAGE_PROCESS_START": ""},
+        env={**environment, "XDG_STATE_HOME": str(state)},
         preexec_fn=limit_files,
     )
     return Done(done.returncode, done.stdout, done.stderr)
@@ -290,6 +292,18 @@ def test_a_damaged_disk_is_replaced_from_the_backup(volume: Volume, tmp_path: Pa
     run("fsck", "--data", tmp_path / "disk").expect(0)
 
 
+def peak_memory(pid: int) -> int:
+    """Return the most bytes that a process held so far; 0 when it is gone.
+
+    What the kernel tells at its end counts what its parent held before it became another program.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
 @pytest.mark.slow
 def test_a_very_large_blob_passes_with_little_memory(tmp_path: Path) -> None:
     size = 6 * 1024**3
@@ -311,10 +325,12 @@ def test_a_very_large_blob_passes_with_little_memory(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "regstore", *map(str, command), str(tmp_path / "store"), *map(str, target)]
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, peak_memory(process.pid))
+            time.sleep(0.02)
         assert process.returncode == 0
-        assert usage.ru_maxrss < 256 * 1024
+        assert 0 < peak < 256 * 1024 * 1024
         if command[0] == "backup":
             shutil.rmtree(tmp_path / "volume")
 
