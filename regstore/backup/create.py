@@ -135,6 +135,7 @@ class _Creation:
         source.check_not_empty()
         listing = self._store.take_listing()
         self._store.remove_leftovers(listing.leftovers)
+        self._store.abort_uploads()
         known = self._read_snapshots(listing.snapshots)
         damaged_packs = self._store.load_packed(listing.packs)
         known.findings += [finding("pack-damaged", name, reason) for name, reason in damaged_packs.items()]

@@ -220,6 +220,7 @@ def _iter_images(snapshot: Snapshot) -> Iterable[str]:
 def _apply(store: Store, plan: PrunePlan, progress: Progress, cancel: Cancel) -> list[BackupFinding]:
     findings = list(plan.findings)
     store.remove_leftovers(plan.leftovers)
+    store.abort_uploads()
     cancel.check()
     findings += _delete(store, [layout.snapshot_key(file.name) for file in plan.removed])
     _write_condemned(store, plan)

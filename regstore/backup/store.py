@@ -38,7 +38,7 @@ from regstore.registry.ends import check_apart
 from regstore.registry.location import path_of_location
 from regstore.transfer import copy_blobs
 from regstore.work import map_bounded
-from regstore_drivers.base import Entry, HasLocalPath
+from regstore_drivers.base import Entry, HasLocalPath, HasMultipart
 from regstore_drivers.errors import AlreadyExists, DriverError, NotFound
 from regstore_drivers.filesystem import TEMPORARY_SUFFIX
 from regstore_drivers.url import open_driver
@@ -245,6 +245,12 @@ class Store:
         for path in paths:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def abort_uploads(self) -> None:
+        """Abort uploads in parts that runs which died have begun. The lock must be held."""
+        if isinstance(self.driver, HasMultipart):
+            for upload in list(self.driver.list_multipart("")):
+                self.driver.abort_multipart(upload)
 
     def forget_all_but(self, snapshots: Iterable[str]) -> None:
         """Drop what this host remembers of snapshots that are gone, and of all packs."""

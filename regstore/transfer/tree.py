@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from regstore_drivers.base import Driver
 
 _BATCH_COUNT = 20_000
+_PART_COUNT = 64
 
 
 class Link(NamedTuple):
@@ -34,7 +36,7 @@ class TreeTarget:
     Args:
         driver: at the registry's root.
         attributes: owner and modes of new files and directories, on a file system.
-        jobs: links at once on an object store.
+        jobs: links at once.
         progress, cancel: told and asked.
     """
 
@@ -43,6 +45,7 @@ class TreeTarget:
         self._jobs = jobs
         self._progress = progress
         self._cancel = cancel
+        self._lock = threading.Lock()
         self.writer: Driver | BulkWriter = driver
         """What blobs are written with."""
         if isinstance(driver, HasLocalPath):
@@ -74,20 +77,23 @@ class TreeTarget:
         remaining = iter(links)
         with self.durably():
             while batch := list(islice(remaining, _BATCH_COUNT)):
-                jobs = 1 if isinstance(self.writer, BulkWriter) else self._jobs
-                for is_written in map_bounded(lambda link: self._write(link, is_new), batch, jobs):
-                    self._cancel.check()
-                    self._progress.advance()
-                    count += is_written
+                parts = [batch[start : start + _PART_COUNT] for start in range(0, len(batch), _PART_COUNT)]
+                for written in map_bounded(lambda part: self._write_all(part, is_new), parts, self._jobs):
+                    count += written
                 if isinstance(self.writer, BulkWriter):
                     self.writer.flush()
         return count
 
-    def _write(self, link: Link, is_new: bool) -> bool:
-        if not is_new and self._holds(link):
-            return False
-        self.writer.write(link.key, link.content, len(link.content), mtime_ns=link.mtime_ns)
-        return True
+    def _write_all(self, links: list[Link], is_new: bool) -> int:
+        count = 0
+        for link in links:
+            self._cancel.check()
+            if is_new or not self._holds(link):
+                self.writer.write(link.key, link.content, len(link.content), mtime_ns=link.mtime_ns)
+                count += 1
+        with self._lock:
+            self._progress.advance(len(links))
+        return count
 
     def _holds(self, link: Link) -> bool:
         try:

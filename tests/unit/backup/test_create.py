@@ -18,7 +18,8 @@ from regstore.backup import BackupFinding, CreateResult, Store
 from regstore.errors import InterruptedRunError, LockedError, RefusedError, UsageError
 from regstore.registry import open_registry
 from regstore.work import Cancel, NoProgress
-from support.backup import back_up, bring_back, contents_of
+from regstore_drivers.memory import from_url
+from support.backup import back_up, bring_back, contents_of, new_name
 from support.collection import run_cli
 from support.images import Image, digest_of, layers
 from support.volume import VolumeWriter, blob_key, layer_link_key, revision_link_key, tag_link_key
@@ -345,6 +346,17 @@ def test_temporary_files_of_dead_runs_are_removed(root: Path, store: Store, tmp_
     back_up(root, store)
 
     assert not left.exists()
+
+
+def test_uploads_in_parts_of_dead_runs_are_aborted(root: Path) -> None:
+    name = new_name()
+    store = backup.init_store(f"memory://{name}")
+    driver = from_url(f"memory://{name}")
+    driver.begin_multipart("blobs/sha256/ab/half")
+
+    back_up(root, store)
+
+    assert list(driver.list_multipart("")) == []
 
 
 # Refusals
