@@ -71,6 +71,12 @@ class ManifestReader:
         for digest, found in zip(missing, map_bounded(self._read, missing, self._volume.jobs), strict=True):
             self._take(digest, found)
 
+    def load_again(self, repository: str, digests: Iterable[Digest]) -> None:
+        """Get the manifests of a repository ready, as they were when it was the last to be loaded, if it was."""
+        digests = set(digests)
+        if repository != self._repository or not digests <= self._records.keys():
+            self.load(repository, digests)
+
     def get(self, digest: Digest) -> Record | Trouble:
         """Return one record, read now when the repository's batch did not hold it."""
         found = self._records.get(digest)

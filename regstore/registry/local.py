@@ -457,11 +457,14 @@ class LocalVolume:
 
     def iter_blob_sizes(self, digests: Sequence[Digest]) -> Iterator[BlobSize]:
         """Yield size and disk blocks, one `stat` each, those of one directory together."""
-        for shard, members in groupby(digests, key=lambda digest: layout.BlobData(digest).key.rsplit("/", 2)[0]):
+        for _, group in groupby(digests, key=_shard_of):
+            members = list(group)
+            shard = layout.BlobData(members[0]).key.rsplit("/", 2)[0]
             with _directory(f"{self._root}/{shard}") as directory:
                 for digest in members if directory is not None else ():
+                    name = digest.hex() if len(digest) == 32 else split_digest(digest)[1]
                     try:
-                        status = os.stat(f"{split_digest(digest)[1]}/data", dir_fd=directory)
+                        status = os.stat(f"{name}/data", dir_fd=directory)
                     except OSError as error:
                         if error.errno in _ABSENT:
                             continue
@@ -512,6 +515,11 @@ class LocalVolume:
         if with_atime and status.st_atime <= self._opened_at:
             newest = max(newest, status.st_atime)
         self.newest_seen = max(self.newest_seen, newest)
+
+
+def _shard_of(digest: Digest) -> bytes:
+    """Return what digests whose data lie in one directory have in common."""
+    return digest[:1] if len(digest) == 32 else digest[: digest.index(b":") + 3]
 
 
 def _driver_error(error: OSError, path: str) -> DriverError:

@@ -189,7 +189,7 @@ class Pass:
 
     def _take(self, repository: Repository, marks: Marks) -> None:
         measured, number = self.measured, len(self.measured.repositories)
-        pushed = [repository.pushed[tag] for tag in repository.tags if tag in repository.pushed]
+        pushed = [at for tag, at in repository.pushed.items() if tag in repository.tags]
         measured.repositories.append(
             Seen(
                 repository.name,
@@ -256,7 +256,8 @@ class Pass:
         reaching: Counter[Digest] = Counter()
         if not by_digest:
             return reaching
-        self._manifests.load(repository.name, repository.revisions.union(by_digest))
+        self._manifests.load_again(repository.name, repository.revisions.union(by_digest))
+        pushed_at = repository.pushed
         reach = Reach(repository, self._manifests, is_sparse=self._is_cache)
         for digest, tags in by_digest.items():
             reached = reach.of(digest)
@@ -266,7 +267,7 @@ class Pass:
                 reaching.update(reached)
             if self._options.with_tags:
                 root = len(self.measured.roots)
-                pushed = [repository.pushed.get(tag) for tag in tags]
+                pushed = [pushed_at.get(tag) for tag in tags]
                 layer_count = len(reach.layers_of(digest)) if reach.is_image(digest) else None
                 self.measured.roots.append(Root(number, digest, tags, pushed, layer_count))
                 self.measured.reached.add((each, root) for each in reached)
