@@ -7,13 +7,14 @@ from regstore.backup.compare import Difference, compare_snapshots
 from regstore.backup.create import CreateOptions, CreateResult, create_backup
 from regstore.backup.engine import SnapshotStore
 from regstore.backup.locations import AnyStore, is_borg, open_any_store, open_repository
+from regstore.backup.opening import init_store, open_store
 from regstore.backup.origin import StoreSource
 from regstore.backup.prune import PruneOptions, PrunePlan, PruneResult, plan_prune, prune_store
 from regstore.backup.restore import Restore, RestoreOptions, RestorePlan, RestoreResult
 from regstore.backup.retention import Rules
 from regstore.backup.select import LATEST, find_snapshot, iter_snapshots, parse_time
 from regstore.backup.snapshot import Contents, Head, Snapshot
-from regstore.backup.store import Store, init_store, open_store
+from regstore.backup.store import Store
 from regstore.backup.trial import TrialResult, Tried, try_restore
 from regstore.backup.verify import VerifyOptions, VerifyResult, parse_subset, verify_store
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from regstore.backup.engine import SnapshotFile
+    from regstore.backup.listing import Listing
     from regstore.backup.snapshot import Head
-    from regstore.backup.store import Listing, Store
+    from regstore.backup.store import Store
     from regstore.lock import Holder
     from regstore.registry import Registry
     from regstore.transfer import Journal

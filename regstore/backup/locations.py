@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from regstore.backup.store import Store, open_store
+from regstore.backup.opening import open_store
 
 if TYPE_CHECKING:
     from regstore.backup.borg.passphrase import PassphraseOptions
     from regstore.backup.borg.repository import Repository
     from regstore.backup.borg.store import BorgStore
+    from regstore.backup.store import Store
 
 AnyStore: TypeAlias = "Store | BorgStore"
 _BORG = "borg:"

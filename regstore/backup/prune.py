@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from regstore.backup.engine import SnapshotFile, SnapshotStore
+    from regstore.backup.listing import Listing
     from regstore.backup.snapshot import Head, Snapshot
-    from regstore.backup.store import Listing, Store
+    from regstore.backup.store import Store
     from regstore.digest import Digest
     from regstore.lock import Holder
     from regstore.work import Progress

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
-import secrets
-import threading
-from collections import OrderedDict
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from regstore.backup import layout
 from regstore.backup.cache import StoreCache
-from regstore.backup.engine import SnapshotFile
+from regstore.backup.frames import FrameCache
+from regstore.backup.listing import Listing, mark_of, snapshot_file, walk_store
 from regstore.backup.pack import (
     TAIL_BYTES,
     PackDamagedError,
@@ -32,52 +27,25 @@ from regstore.backup.pack import (
 )
 from regstore.backup.snapshot import Snapshot, SnapshotDamagedError, parse_snapshot
 from regstore.digest import Digest, format_digest
-from regstore.errors import RefusedError, StorageFailedError, UsageError
 from regstore.lock import hold_lock, remove_lock
 from regstore.registry.ends import check_apart
-from regstore.registry.location import path_of_location
 from regstore.transfer import copy_blobs
 from regstore.work import map_bounded
 from regstore_drivers.base import Entry, HasLocalPath, HasMultipart
-from regstore_drivers.errors import AlreadyExists, DriverError, NotFound
-from regstore_drivers.filesystem import TEMPORARY_SUFFIX
-from regstore_drivers.url import open_driver
+from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from regstore.backup.engine import SnapshotFile
     from regstore.lock import Holder
     from regstore.transfer import Failed, Item, Journal
     from regstore.work import Cancel, Progress
     from regstore_drivers.base import Driver, ReadDriver
     from regstore_drivers.bulk import BulkWriter
 
-_FORMAT = "regstore store"
-_VERSION = 1
 _SNAPSHOT_LIMIT = 1 << 32
-_FRAME_COUNT = 64
 _HEX = "0123456789abcdef"
-_IGNORED = ("lost+found/", ".snapshot/")
-"""What may lie in a directory that becomes a store."""
-
-
-@dataclass(slots=True)
-class Listing:
-    """What a store holds, as its listing shows it.
-
-    Attributes:
-        blobs: digest to bytes of what lies there verbatim.
-        packs: the packs.
-        snapshots: the snapshots, in the order made.
-        strays: keys that are none of a store's.
-        leftovers: paths of temporary files of runs that died; only on a file system.
-    """
-
-    blobs: dict[Digest, int] = field(default_factory=dict)
-    packs: list[Entry] = field(default_factory=list)
-    snapshots: list[SnapshotFile] = field(default_factory=list)
-    strays: list[str] = field(default_factory=list)
-    leftovers: list[str] = field(default_factory=list)
 
 
 class Store:
@@ -98,7 +66,7 @@ class Store:
         self._believes_cache = not self._is_local
         self.packed = PackIndex()
         """Where packed blobs lie, as far as `load_packed` was told."""
-        self._frames = _Frames(self._read_frame)
+        self._frames = FrameCache(self._read_frame)
 
     @property
     def location(self) -> str:
@@ -130,12 +98,9 @@ class Store:
         """
         listing = Listing()
         if isinstance(self.driver, HasLocalPath):
-            entries: Iterable[Entry] = _walk(self.driver.local_path(""), listing.leftovers)
+            listing.take(walk_store(self.driver.local_path(""), listing.leftovers))
         else:
-            entries = self._list_objects()
-        for entry in entries:
-            self._sort_in(entry, listing)
-        listing.snapshots.sort()
+            listing.take(self._list_objects())
         return listing
 
     def _list_objects(self) -> Iterator[Entry]:
@@ -144,19 +109,9 @@ class Store:
         for entries in map_bounded(lambda prefix: list(self.driver.list(prefix)), prefixes, self.jobs):
             yield from entries
 
-    def _sort_in(self, entry: Entry, listing: Listing) -> None:
-        if (digest := layout.parse_blob_key(entry.key)) is not None:
-            listing.blobs[digest] = entry.size
-        elif layout.parse_pack_key(entry.key):
-            listing.packs.append(entry)
-        elif (file := _snapshot_file(entry)) is not None:
-            listing.snapshots.append(file)
-        elif entry.key not in (layout.FORMAT, layout.LOCK, layout.CONDEMNED):
-            listing.strays.append(entry.key)
-
     def list_snapshots(self) -> list[SnapshotFile]:
         """List the snapshots only, in the order made."""
-        files = (_snapshot_file(entry) for entry in self.driver.list(layout.SNAPSHOTS))
+        files = (snapshot_file(entry) for entry in self.driver.list(layout.SNAPSHOTS))
         return sorted(file for file in files if file is not None)
 
     def load_packed(self, packs: Iterable[Entry]) -> dict[str, str]:
@@ -175,7 +130,7 @@ class Store:
     def _read_index(self, entry: Entry) -> bytes | str:
         """Return the index of a pack, or why there is none."""
         name = entry.key.rpartition("/")[2]
-        cached = self._cache.get(name, _mark_of(entry)) if self._believes_cache else None
+        cached = self._cache.get(name, mark_of(entry)) if self._believes_cache else None
         if cached is not None:
             return cached
         try:
@@ -184,7 +139,7 @@ class Store:
         except (PackDamagedError, DriverError) as error:
             return str(error)
         if not self._is_local:
-            self._cache.put(name, _mark_of(entry), index)
+            self._cache.put(name, mark_of(entry), index)
         return index
 
     def load_snapshot(self, file: SnapshotFile) -> Snapshot:
@@ -228,7 +183,7 @@ class Store:
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         entry = self.driver.write(key, data, len(data), digest, if_absent=True)
         if not self._is_local:
-            self._cache.put(snapshot.head.name, _mark_of(entry), data)
+            self._cache.put(snapshot.head.name, mark_of(entry), data)
 
     def write_pack(self, name: str, data: bytes) -> None:
         """Store a pack, durably.
@@ -238,7 +193,7 @@ class Store:
         """
         entry = self.driver.write(layout.pack_key(name), data, len(data), f"sha256:{name}")
         if not self._is_local:
-            self._cache.put(entry.key.rpartition("/")[2], _mark_of(entry), parse_tail(data[-TAIL_BYTES:]))
+            self._cache.put(entry.key.rpartition("/")[2], mark_of(entry), parse_tail(data[-TAIL_BYTES:]))
 
     def remove_leftovers(self, paths: Iterable[str]) -> None:
         """Remove temporary files of runs that died. The lock must be held: then nobody else writes."""
@@ -322,33 +277,6 @@ class Store:
         self.driver.close()
 
 
-class _Frames:
-    """The last frames that were read: neighbours are asked for together, by several threads."""
-
-    def __init__(self, read: Callable[[Packed], bytes]) -> None:
-        self._read = read
-        self._lock = threading.Lock()
-        self._frames: OrderedDict[tuple[str, int], Future[bytes]] = OrderedDict()
-
-    def get(self, packed: Packed) -> bytes:
-        """Return what a blob's frame holds; the first who asks reads it, the others wait."""
-        key = (packed.pack, packed.place.frame_offset)
-        with self._lock:
-            future = self._frames.get(key)
-            if is_first := future is None:
-                future = self._frames[key] = Future()
-                if len(self._frames) > _FRAME_COUNT:
-                    self._frames.popitem(last=False)
-        if is_first:
-            try:
-                future.set_result(self._read(packed))
-            except BaseException as error:  # noqa: BLE001 - whoever waits for it must be told
-                with self._lock:
-                    self._frames.pop(key, None)
-                future.set_exception(error)
-        return future.result()
-
-
 class StoreData:
     """The data of the snapshots of a native store. See `SnapshotData` for the methods.
 
@@ -400,129 +328,3 @@ class StoreData:
         """Sort packed blobs by their frames, which are decompressed once then."""
         packed = self._store.packed.get(digest)
         return (packed.pack, packed.place.frame_offset) if packed else ("", 0)
-
-
-def init_store(location: str, jobs: int = 16) -> Store:
-    """Make a store: `backup init`.
-
-    Raises:
-        UsageError: there is one already, or the parent directory or bucket does not exist.
-        RefusedError: something else lies there.
-        DriverError: it cannot be written.
-    """
-    driver = _open_location(location, is_new=True)
-    names = [name for name in driver.list_dir("") if name not in _IGNORED]
-    if layout.FORMAT in names:
-        raise UsageError(f"there is a store at {driver.location} already", code="store-exists")
-    if names:
-        raise RefusedError(
-            f"{driver.location} is not empty: it holds {names[0]}",
-            hint="name a directory or prefix of the store's own",
-            code="store-not-empty",
-        )
-    identity = secrets.token_hex(16)
-    content = {"format": _FORMAT, "version": _VERSION, "id": identity, "hash": "sha256"}
-    data = json.dumps(content, indent=1).encode() + b"\n"
-    try:
-        driver.write(layout.FORMAT, data, len(data), if_absent=True)
-    except AlreadyExists:
-        raise UsageError(f"there is a store at {driver.location} already", code="store-exists") from None
-    return Store(driver, identity, 1 if isinstance(driver, HasLocalPath) else jobs)
-
-
-def open_store(location: str, jobs: int = 16) -> Store:
-    """Open a store.
-
-    Raises:
-        UsageError: there is none, or it is of a version that this regstore does not read.
-        DriverError: the storage cannot be reached.
-    """
-    driver = _open_location(location, is_new=False)
-    try:
-        version, identity = _parse_format(driver.read(layout.FORMAT))
-    except NotFound:
-        raise _no_store(driver.location) from None
-    except (ValueError, LookupError, TypeError) as error:
-        raise StorageFailedError(
-            f"{driver.location.rstrip('/')}/{layout.FORMAT} cannot be understood: {error}",
-            hint="restore that file from a second copy of the store",
-            code="corruption",
-        ) from error
-    if version != _VERSION:
-        raise UsageError(
-            f"the store at {driver.location} is of version {version}, this regstore reads {_VERSION}",
-            hint="use a newer regstore",
-        )
-    return Store(driver, identity, 1 if isinstance(driver, HasLocalPath) else jobs)
-
-
-def _parse_format(data: bytes) -> tuple[int, str]:
-    content = json.loads(data)
-    if content["format"] != _FORMAT:
-        raise ValueError("it describes something else")
-    return content["version"], str(content["id"])
-
-
-def _no_store(location: str) -> UsageError:
-    return UsageError(
-        f"there is no store at {location}",
-        hint="is its disk mounted? regstore backup init makes a new one",
-        code="store-missing",
-    )
-
-
-def _open_location(location: str, *, is_new: bool) -> Driver:
-    if "://" in location and not location.startswith("file:"):
-        from regstore_drivers.wrappers import Retrying  # only object stores need it
-
-        try:
-            driver = open_driver(location)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        return driver if isinstance(driver, HasLocalPath) else Retrying(driver)
-    path = os.path.abspath(path_of_location(location))
-    if not os.path.isdir(path):
-        if not is_new:
-            raise _no_store(path)
-        try:
-            os.mkdir(path)
-        except FileNotFoundError:
-            raise UsageError(
-                f"there is no {os.path.dirname(path)}", hint="make it, or mount its disk, first", code="store-missing"
-            ) from None
-        except FileExistsError:
-            raise UsageError(f"{path} is no directory", code="store-missing") from None
-    return open_driver(path)
-
-
-def _snapshot_file(entry: Entry) -> SnapshotFile | None:
-    name = layout.parse_snapshot_key(entry.key)
-    return SnapshotFile(name, entry.size, _mark_of(entry)) if name else None
-
-
-def _mark_of(entry: Entry) -> str:
-    return f"{entry.size} {entry.etag or f'{entry.mtime} {entry.ctime}'}"
-
-
-def _walk(root: str, leftovers: list[str]) -> Iterator[Entry]:
-    """Yield the files of a store in a directory with sizes and times, unsorted; temporary files apart."""
-    pending = [root.rstrip("/")]
-    start = len(pending[0]) + 1
-    while pending:
-        directory = pending.pop()
-        try:
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        if directory != root.rstrip("/") or f"{entry.name}/" not in _IGNORED:
-                            pending.append(entry.path)
-                    elif entry.name.endswith(TEMPORARY_SUFFIX):
-                        leftovers.append(entry.path)
-                    else:
-                        status = entry.stat(follow_symlinks=False)
-                        key = entry.path[start:]
-                        yield Entry(key, status.st_size, status.st_mtime, None, None, status.st_ctime)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise DriverError(error.strerror or str(error), operation="list", key=directory) from error

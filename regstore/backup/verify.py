@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from regstore.backup.engine import SnapshotData
+    from regstore.backup.listing import Listing
     from regstore.backup.snapshot import Snapshot
-    from regstore.backup.store import Listing, Store
+    from regstore.backup.store import Store
     from regstore.work import Progress
 
 _PIECE_BYTES = 1024 * 1024

@@ -12,7 +12,7 @@ import pytest
 
 from regstore import backup
 from regstore.backup import Store
-from regstore.backup.store import open_store
+from regstore.backup.opening import open_store
 from regstore.registry import Registry as Location
 from regstore.registry import open_registry, open_target
 from regstore_drivers.base import Driver
