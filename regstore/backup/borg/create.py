@@ -144,7 +144,9 @@ class _Creation:
         driver = self._registry.driver
         root = driver.local_path("") if isinstance(driver, HasLocalPath) else ""
         self._progress.start("borg", sum(sizes.values()), "B")
-        outcome = self._store.repository.create(archive, list(keys), root, self._progress.advance)
+        outcome = self._store.repository.create(
+            archive, list(keys), root, self._registry.location, self._progress.advance
+        )
         self._progress.finish()
         count = json.loads(outcome.output)["archive"]["stats"]["nfiles"] if outcome.output else -1
         if count == len(keys) and not outcome.code:

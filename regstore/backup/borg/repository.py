@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from regstore.backup.borg.program import find_program
 from regstore.backup.borg.run import Borg, Outcome, raise_error
 from regstore.errors import StorageFailedError, UsageError
+from regstore.state import state_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -108,9 +109,14 @@ class Repository:
         return {row["path"]: row["size"] for row in map(json.loads, outcome.output.splitlines())}
 
     def create(
-        self, archive: str, paths: Sequence[str], directory: str, on_count: Callable[[int], None] | None = None
+        self,
+        archive: str,
+        paths: Sequence[str],
+        directory: str,
+        source: str,
+        on_count: Callable[[int], None] | None = None,
     ) -> Outcome:
-        """Make an archive of files; some may be left out: see the counts and warnings of the outcome."""
+        """Make an archive of files of a source; some may be left out: see counts and warnings of the outcome."""
         options = [
             "-C",
             "none",
@@ -125,6 +131,7 @@ class Repository:
             ["create", "--json", "--progress", *options, f"{self.place}::{archive}"],
             paths=paths,
             cwd=directory,
+            files_cache=state_name(source)[-12:],
             on_count=on_count,
         )
         if outcome.code and not outcome.is_warning:

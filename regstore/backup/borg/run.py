@@ -108,6 +108,7 @@ class Borg:
         paths: Sequence[str] | None = None,
         stdin: bytes | None = None,
         cwd: str | None = None,
+        files_cache: str = "",
         on_count: Callable[[int], None] | None = None,
     ) -> Outcome:
         """Run borg to its end; nothing is judged.
@@ -117,10 +118,11 @@ class Borg:
             paths: fed to it, NUL at the end of each.
             stdin: fed to it as it is.
             cwd: where it runs.
+            files_cache: which memory of files it uses: registries have the same paths, and not the same files.
             on_count: told how many more bytes it has worked through.
         """
         data = stdin if paths is None else b"".join(os.fsencode(path) + b"\0" for path in paths)
-        with self._start(arguments, has_input=data is not None, cwd=cwd) as (process, outcome, reader):
+        with self._start(arguments, data is not None, cwd, files_cache) as (process, outcome, reader):
             reader.on_count = on_count
             output: list[bytes] = []
             collecting = threading.Thread(target=lambda: output.append(_stdout_of(process).read()))
@@ -137,7 +139,7 @@ class Borg:
     @contextmanager
     def stream(self, arguments: Sequence[str]) -> Iterator[tuple[IO[bytes], Outcome]]:
         """Run borg and read what it writes meanwhile; the outcome is complete when the block has ended."""
-        with self._start(arguments, has_input=False, cwd=None) as (process, outcome, _):
+        with self._start(arguments) as (process, outcome, _):
             stdout = _stdout_of(process)
             try:
                 yield stdout, outcome
@@ -146,7 +148,7 @@ class Borg:
 
     @contextmanager
     def _start(
-        self, arguments: Sequence[str], *, has_input: bool, cwd: str | None
+        self, arguments: Sequence[str], has_input: bool = False, cwd: str | None = None, files_cache: str = ""
     ) -> Iterator[tuple[subprocess.Popen[bytes], Outcome, _LogReader]]:
         fd, writing = os.pipe()
         try:
@@ -161,7 +163,7 @@ class Borg:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=cwd,
-                env=_environment(fd),
+                env=_environment(fd, files_cache),
                 pass_fds=(fd,),
                 start_new_session=True,  # a Ctrl-C is ours to handle; borg is told by us
             )
@@ -253,9 +255,11 @@ def _stdout_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
     return process.stdout
 
 
-def _environment(fd: int) -> dict[str, str]:
+def _environment(fd: int, files_cache: str) -> dict[str, str]:
     environment = without_passphrase(dict(os.environ))
     environment |= {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "BORG_EXIT_CODES": "modern", "BORG_PASSPHRASE_FD": str(fd)}
+    if files_cache:
+        environment.setdefault("BORG_FILES_CACHE_SUFFIX", files_cache)
     environment.setdefault("BORG_BASE_DIR", str(state_directory() / "borg"))
     environment.setdefault("BORG_DISPLAY_PASSPHRASE", "no")
     environment.setdefault("BORG_RELOCATED_REPO_ACCESS_IS_OK", "no")
