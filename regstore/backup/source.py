@@ -112,7 +112,7 @@ class Source:
         )
         for repository, marks in survey.iter_repositories(self._progress):
             self._take_repository(repository, marks)
-        self.taken_at = time.time()
+        self.taken_at = round(time.time(), 6)  # as exactly as a snapshot tells it
         self._left_out += self.volume.strays
         self._progress.start("listing blobs")
         blobs = self.volume.list_blobs(self._progress.advance)
