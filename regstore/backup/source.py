@@ -7,6 +7,7 @@ import secrets
 import socket
 import stat as stat_module
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -259,8 +260,9 @@ class Source:
         }
         for name in self._seen:
             for tag in parse_contents(name, self._seen[name].lines).tags:
-                mode = os.stat(driver.local_path(layout.TagLink(name, tag).key)).st_mode
-                return {**found, "file_mode": stat_module.S_IMODE(mode)}
+                with suppress(OSError):  # a tag may be deleted at any moment; another one tells
+                    mode = os.stat(driver.local_path(layout.TagLink(name, tag).key)).st_mode
+                    return {**found, "file_mode": stat_module.S_IMODE(mode)}
         return {**found, "file_mode": found["directory_mode"] & 0o666}
 
     def _take_repository(self, repository: Repository, marks: Marks) -> None:

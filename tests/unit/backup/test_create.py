@@ -451,6 +451,18 @@ def test_tags_that_are_moved_or_deleted_meanwhile_are_told_and_kept_as_they_were
     assert "v2" in tags
 
 
+def test_all_tags_may_be_deleted_meanwhile(root: Path, store: Store) -> None:
+    def act() -> None:
+        for link in list(root.rglob("tags")):
+            shutil.rmtree(link)
+
+    result = backup.create_backup(open_registry(str(root)), store, progress=During(act))
+
+    assert ids(result) == ["tag-deleted"] * 3
+    assert result.head.is_complete
+    assert result.head.attributes["file_mode"] & 0o600 == 0o600
+
+
 def test_data_that_nobody_needs_may_vanish_meanwhile(root: Path, store: Store) -> None:
     orphan = VolumeWriter(root).blob(b"nobody's")
 
