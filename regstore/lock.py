@@ -96,7 +96,8 @@ def hold_lock(
         driver: where it lies.
         command: who holds it, for others to read.
         key: its key; by default that of a registry.
-        remedy: what an operator can do about one that a dead run on another host left; empty: remove the file.
+        remedy: what an operator can do about one of which nobody here can tell whether its run is dead; empty: remove
+            the file.
         wait_seconds: how long to wait for another run.
         cancel: ends the wait.
 
@@ -259,11 +260,11 @@ def _read_holder(driver: ReadDriver, key: str) -> Holder | None:
 
 def _locked(holder: Holder | None, driver: ReadDriver, key: str, remedy: str) -> LockedError:
     where = f"{driver.location.rstrip('/')}/{key}"
+    if_dead = f"if that run is dead, {remedy or f'remove {where}'} and try again"
     if holder is None:
-        return LockedError(f"another run holds the lock {where}", hint="wait for it to end")
+        return LockedError(f"another run holds the lock {where}", hint=f"wait for it to end; {if_dead}")
     if holder.is_here:
         return LockedError(f"locked by {holder}", hint=f"wait for it to end; the lock is {where}")
     return LockedError(
-        f"locked by {holder}, another host, where this one cannot see whether it still runs",
-        hint=f"if that run is dead, {remedy or f'remove {where}'} and try again",
+        f"locked by {holder}, another host, where this one cannot see whether it still runs", hint=if_dead
     )

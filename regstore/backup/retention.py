@@ -70,7 +70,7 @@ def choose_kept(
 
     While a rule has fewer buckets than it may keep, the oldest complete snapshot is kept by it too, as in borg: so
     there is something old from the beginning. An incomplete snapshot is kept as long as no complete one of its source
-    is newer, and by `within`.
+    is newer, and by `within` and `tags`.
 
     Args:
         candidates: of all sources, in any order.
@@ -119,8 +119,7 @@ def _choose_buckets(
     for one in complete:
         if len(seen) == count:
             return
-        moment = datetime.fromtimestamp(one.created_at, time_zone)
-        bucket = moment.strftime(form) if time_zone else moment.astimezone().strftime(form)
+        bucket = datetime.fromtimestamp(one.created_at, time_zone).strftime(form)
         if bucket not in seen:
             seen.add(bucket)
             yield one.id, name

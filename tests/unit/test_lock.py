@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from regstore.lock import LOCK, Holder, clock_resolution, current_holder, hold_l
 from regstore.registry import Registry
 from regstore.work import Cancel
 from regstore_drivers.base import Driver, Entry
-from regstore_drivers.errors import Unavailable
+from regstore_drivers.errors import DriverError, Unavailable
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.wrappers import Faulty
@@ -30,6 +31,15 @@ from support.memory_registry import MemoryRegistry
 from support.random_volumes import NOW
 
 Make = Callable[[], Driver]
+
+HOLDING = """
+import sys
+from regstore.lock import hold_lock
+from regstore_drivers.filesystem import FilesystemDriver
+with hold_lock(FilesystemDriver(sys.argv[1]), sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture(params=["file", "object"])
@@ -52,6 +62,36 @@ def dead_holder() -> Holder:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return Holder(socket.gethostname(), process.pid, 1.0, "gc run", "token")
+
+
+@contextmanager
+def another_process(root: Path, command: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has taken the lock, and gives it back at the end of its input."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(root), command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Let it give the lock back."""
+    process.communicate()
+    assert process.returncode == 0
+
+
+class Meddled(FilesystemDriver):
+    """Something happens to the lock between its opening and the look whether it still is the one at its path."""
+
+    def __init__(self, root: Path, meddle: Callable[[], object]) -> None:
+        super().__init__(str(root))
+        self._steps: Iterator[Callable[[], object]] = iter([lambda: None, meddle])
+
+    def local_path(self, key: str) -> str:
+        next(self._steps, lambda: None)()
+        return super().local_path(key)
 
 
 def test_a_free_lock_is_taken_and_given_back(driver: Driver) -> None:
@@ -245,6 +285,18 @@ def test_what_can_be_done_about_a_lock_is_said_as_the_caller_wants(driver: Drive
         pass
 
     assert "regstore backup unlock STORE" in caught.value.hint
+    assert "remove" not in caught.value.hint
+
+
+@pytest.mark.parametrize(("remedy", "expected"), [("", LOCK), ("run regstore backup unlock", "backup unlock")])
+def test_a_lock_that_cannot_be_understood_comes_with_a_way_out(remedy: str, expected: str) -> None:
+    driver = MemoryDriver()
+    hold(driver, b"nonsense")
+
+    with pytest.raises(LockedError) as caught, hold_lock(driver, "x", remedy=remedy):
+        pytest.fail("broken")
+
+    assert expected in caught.value.hint
 
 
 def test_a_lock_is_waited_for(driver: Driver) -> None:
@@ -298,6 +350,74 @@ def test_a_removed_lock_is_not_given_back_by_its_former_holder(driver: Driver) -
     assert Holder.parse(driver.read(LOCK)).command == "second"  # type: ignore[union-attr]
     second.__exit__(None, None, None)
     assert current_holder(driver) is None
+
+
+def test_a_lock_removed_while_a_process_holds_it_is_free_for_the_next(tmp_path: Path) -> None:
+    driver = FilesystemDriver(str(tmp_path))
+    with another_process(tmp_path, "first") as first:
+        is_removed, holder = remove_lock(driver, LOCK)
+        assert is_removed
+        assert holder is not None
+        assert (holder.command, holder.pid) == ("first", first.pid)
+        assert remove_lock(driver, LOCK) == (False, None)
+
+        with another_process(tmp_path, "second") as second:
+            content = driver.read(LOCK)
+            end(first)
+
+            assert driver.read(LOCK) == content
+            with pytest.raises(LockedError, match=f"locked by second .pid {second.pid} "), hold_lock(driver, "third"):
+                pytest.fail("the first one gave back what is not its own")
+            end(second)
+
+    with hold_lock(driver, "third") as (_, dead):
+        assert dead is None
+
+
+def test_a_process_that_ends_is_waited_for_and_one_that_was_killed_is_mentioned(tmp_path: Path) -> None:
+    driver = FilesystemDriver(str(tmp_path))
+    with another_process(tmp_path, "first") as first:
+        timer = threading.Timer(0.3, end, [first])
+        timer.start()
+        with hold_lock(driver, "second", wait_seconds=60) as (_, dead):
+            assert dead is None
+        timer.join()
+    with another_process(tmp_path, "killed") as killed:
+        killed.kill()
+        with hold_lock(driver, "third", wait_seconds=60) as (_, dead):
+            assert dead is not None
+            assert dead.pid == killed.pid
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_not_taken_for_the_lock(tmp_path: Path) -> None:
+    meddled = Meddled(tmp_path, lambda: os.unlink(tmp_path / LOCK))
+
+    with hold_lock(meddled, "first"):
+        holder = current_holder(meddled)
+        assert holder is not None
+        assert holder.command == "first"
+        with pytest.raises(LockedError, match="locked by first"), hold_lock(meddled, "second"):
+            pytest.fail("taken twice")
+
+
+def test_a_lock_that_another_took_instead_is_not_taken_from_it(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+
+        def replace_lock() -> None:
+            os.unlink(tmp_path / LOCK)
+            stack.enter_context(another_process(tmp_path, "rival"))
+
+        with pytest.raises(LockedError, match="locked by rival"), hold_lock(Meddled(tmp_path, replace_lock), "first"):
+            pytest.fail("both hold it")
+
+
+def test_a_lock_that_cannot_be_removed_is_a_storage_error() -> None:
+    faulty = Faulty(MemoryDriver())
+    hold(faulty, b"nonsense")
+    faulty.fail_key(LOCK, "not allowed")
+
+    with pytest.raises(DriverError, match="not allowed"):
+        remove_lock(faulty, LOCK)
 
 
 def test_a_lock_that_cannot_be_looked_at_is_given_back(driver: Driver) -> None:

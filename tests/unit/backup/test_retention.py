@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -60,6 +61,33 @@ def test_of_one_bucket_the_newest_is_kept() -> None:
     assert kept(hours, hourly=2) == ["a2", "a3"]
 
 
+def test_days_begin_in_the_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    evening = [made(0, 0.4), made(1, 0.55), made(2, 0.65)]  # 21:36 UTC, and 01:12 and 03:36 of the next day
+
+    def daily(zone: timezone | None) -> list[str]:
+        two = choose_kept(evening, Rules(daily=2), zone)
+        return sorted(id_ for id_, reasons in two.items() if "daily" in reasons)
+
+    assert daily(UTC) == ["a0", "a2"]
+    assert daily(timezone(timedelta(hours=-2))) == ["a1", "a2"]
+    monkeypatch.setenv("TZ", "WEST+2")  # two hours behind UTC
+    time.tzset()
+    try:
+        assert daily(None) == ["a1", "a2"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_images_are_asked_for_only_where_a_rule_wants_them() -> None:
+    def images() -> list[str]:
+        pytest.fail("asked")
+
+    candidate = Candidate("a0", 0, START.timestamp(), "a", True, images)
+
+    assert choose_kept([candidate], Rules(last=1, within=DAY), UTC).keys() == {"a0"}
+
+
 def test_the_order_made_counts_and_not_the_clock() -> None:
     back = [made(0, 10), made(1, 0), made(2, 1)]  # the clock was set back after the first
 
@@ -97,24 +125,40 @@ def test_rules_that_keep_nothing(rules: Rules) -> None:
 CANDIDATES = st.lists(
     st.tuples(st.floats(0, 800, allow_nan=False), st.sampled_from("ab"), st.booleans()), min_size=1, max_size=25
 ).map(lambda rows: [made(n, at, source, is_complete=whole) for n, (at, source, whole) in enumerate(rows)])
-COUNTS = st.fixed_dictionaries(
-    {name: st.integers(0, 4) for name in ("last", "hourly", "daily", "weekly", "monthly", "yearly")}
+RULES = st.fixed_dictionaries(
+    {name: st.integers(0, 4) for name in ("last", "hourly", "daily", "weekly", "monthly", "yearly")},
+    optional={
+        "within": st.floats(0, 900 * DAY),
+        "tags": st.lists(st.sampled_from([f"app:v{number}" for number in range(25)] + ["app:v1?"])).map(tuple),
+    },
 )
 
 
-@given(CANDIDATES, COUNTS, st.randoms(use_true_random=False))
+@given(CANDIDATES, RULES, st.randoms(use_true_random=False))
 @examples(80)
-def test_properties(candidates: list[Candidate], counts: dict[str, int], random: Any) -> None:
-    chosen = set(kept(candidates, **counts))
+def test_properties(candidates: list[Candidate], rules: dict[str, Any], random: Any) -> None:
+    chosen = set(kept(candidates, **rules))
     for source in "ab":
         mine = [one for one in candidates if one.source == source]
         complete = [one for one in mine if one.is_complete]
         if complete:
             assert max(complete, key=lambda one: one.sequence).id in chosen
-        assert set(kept(mine, **counts)) == {id_ for id_ in chosen if id_[0] == source} if mine else True
-    assert set(kept([one for one in candidates if one.id in chosen], **counts)) == chosen
+        assert set(kept(mine, **rules)) == {id_ for id_ in chosen if id_[0] == source}
+    assert set(kept([one for one in candidates if one.id in chosen], **rules)) == chosen
     shuffled = candidates[:]
     random.shuffle(shuffled)
-    assert set(kept(shuffled, **counts)) == chosen
-    more = {name: count + 1 for name, count in counts.items()}
-    assert chosen <= set(kept(candidates, **more))
+    assert set(kept(shuffled, **rules)) == chosen
+
+
+@given(CANDIDATES, RULES, RULES)
+@examples(80)
+def test_more_generous_rules_keep_all_that_others_keep(
+    candidates: list[Candidate], rules: dict[str, Any], more: dict[str, Any]
+) -> None:
+    both = {name: rules[name] + more[name] for name in rules if name not in ("within", "tags")}
+    widths = [one["within"] for one in (rules, more) if "within" in one]
+    tags = rules.get("tags", ()) + more.get("tags", ())
+
+    generous = kept(candidates, **both, within=max(widths, default=None), tags=tags)
+
+    assert set(kept(candidates, **rules)) <= set(generous)
