@@ -54,7 +54,7 @@ def command() -> None:
 EXAMPLES
   regstore backup init /backup/registry
   regstore backup init 's3://backups/registry?endpoint=http://127.0.0.1:9000'
-  regstore backup init --key-export /root/registry.key borg:ssh://backup@host/./registry
+  regstore backup init --key-export /mnt/safe/registry.key borg:ssh://backup@host/./registry
 
 {EXIT_STATUS}""",
 )

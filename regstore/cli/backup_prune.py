@@ -157,11 +157,15 @@ def unlock_command(store: str, passphrase_fd: int | None, passphrase_command: st
     if backup.is_borg(store):
         options = backup.PassphraseOptions(passphrase_fd, passphrase_command)
         repository = backup.open_repository(store, options)
-        repository.break_lock()
+        holders = repository.break_lock()
         if as_json:
-            show_json("backup unlock", repository.location, started, 0, [], removed=None, holder=None)
+            # Behind ssh nobody can tell whether there was one.
+            removed = None if repository.local_path is None else bool(holders)
+            show_json("backup unlock", repository.location, started, 0, [], removed=removed, holder=holders or None)
+        elif holders:
+            click.echo(f"removed the lock of borg: {plain(', '.join(holders))}")
         else:
-            click.echo("removed the locks of borg, if there were any")
+            click.echo("there is no lock" if repository.local_path else "removed the lock of borg, if there was one")
         return
     opened = backup.open_store(store)
     is_removed, holder = opened.unlock()

@@ -15,6 +15,7 @@ import pytest
 from regstore_drivers import bulk
 from regstore_drivers.bulk import SYNC_BYTES, Attributes, BulkWriter, sync_file_system
 from regstore_drivers.errors import AlreadyExists, DigestMismatch, DriverError, InvalidKey, NotFound
+from support.programs import require_root
 
 SMALL, LARGE = b"small", b"large" * SYNC_BYTES
 
@@ -187,8 +188,7 @@ def test_a_copy_can_be_stopped_between_two_pieces(writer: BulkWriter, root: Path
 
 
 def test_owner_and_modes(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.fail("this test needs root, to give files away")
+    require_root("give files away")
     (tmp_path / "root").mkdir()
     writer = BulkWriter(str(tmp_path / "root"), Attributes(1234, 2345, 0o2750, 0o640))
     writer.write("a/b/small", SMALL, len(SMALL))

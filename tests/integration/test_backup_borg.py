@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from regstore import backup
 from regstore.backup import PassphraseOptions, open_any_store
 from regstore.backup.borg.create import create_borg_backup
+from regstore.backup.borg.repository import Repository
 from regstore.errors import UsageError
 from regstore.registry import Registry
 from regstore_drivers.memory import MemoryDriver
 from support.backup import contents_of
 from support.collection import Done, run_cli
 from support.images import digest_of, layers
-from support.programs import require_program
+from support.programs import require_program, require_root
 from support.volume import VolumeWriter, blob_key, tag_link_key
 
 SECRET = "correct horse"
@@ -52,6 +57,55 @@ class Place:
     def create(self, code: int = 0) -> dict[str, Any]:
         return self.backup("create", "--json", self.root, self.location).expect(code).json
 
+    def begin_create(self) -> subprocess.Popen[bytes]:
+        """Begin a backup, and return when borg has written some of the data."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "regstore", "backup", "create", "-q", str(self.root), self.location],
+            env={**os.environ, **self.environment, "XDG_STATE_HOME": str(self.base / "state")},
+        )
+        wait_until(lambda: sum(path.stat().st_size for path in self.segments()) > 5_000_000)
+        return process
+
+    def segments(self) -> list[Path]:
+        """The files of the repository that hold data."""
+        return [path for path in (self.repository / "data").rglob("*") if path.is_file()]
+
+    def open(self) -> Repository:
+        """Open the repository in this process."""
+        return Repository(self.location, SECRET.encode())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock that a backup needs, as another run of borg does."""
+        holder = subprocess.Popen(
+            ["borg", "with-lock", str(self.repository), "sleep", "600"], env={**os.environ, **self.environment}
+        )
+        try:
+            wait_until((self.repository / "lock.exclusive").exists)
+            yield
+        finally:
+            for pid in (*(child.pid for child in psutil.Process(holder.pid).children()), holder.pid):
+                os.kill(pid, signal.SIGKILL)
+            holder.wait()
+
+    def archives(self) -> list[str]:
+        """The names of the archives, in the order made."""
+        return self.borg("list", "--short", "--consider-checkpoints", str(self.repository)).split()
+
+    def lose(self, archive: str, path: str) -> None:
+        """Lose the chunks of a file of an archive in the repository."""
+        dump = self.base / "dump"
+        self.borg("debug", "dump-archive", f"{self.repository}::{archive}", str(dump))
+        (item,) = (item for item in json.loads(dump.read_text())["_items"] if item["path"] == path)
+        for identity, _, _ in item["chunks"]:
+            told = self.borg("debug", "delete-obj", str(self.repository), identity.removeprefix("\x7f"))
+            assert "deleted" in told
+        dump.unlink()
+
+    def lose_blob(self, data: bytes) -> None:
+        """Lose the chunks of a blob of the first snapshot in the repository."""
+        self.lose(self.archives()[0], blob_key(digest_of(data)))
+
     def snapshots(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.backup("list", "--json", self.location).expect(0).json["snapshots"]
         return found
@@ -61,6 +115,14 @@ class Place:
             ["borg", *words], env={**os.environ, **self.environment}, capture_output=True, text=True, check=True
         )
         return done.stdout
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for something, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -96,7 +158,7 @@ def test_there_and_back(place: Place) -> None:
     assert all(one["whole"] for one in tried)
     place.backup("prune", "-q", "--keep-last", "1", place.location).expect(0)
     assert [one["id"] for one in place.snapshots()] == [second["snapshot"]["id"]]
-    assert len(place.borg("list", "--short", str(place.repository)).split()) == 2
+    assert len(place.archives()) == 2
 
 
 def test_some_tags_bring_exactly_what_they_need(place: Place) -> None:
@@ -220,24 +282,30 @@ def test_damage_of_the_source_is_named_and_the_rest_comes_back(place: Place) -> 
 
 def test_a_run_that_is_killed_leaves_no_snapshot_and_the_next_completes(place: Place) -> None:
     place.writer.push_image("app", "big", [os.urandom(60_000_000)])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "regstore", "backup", "create", "-q", str(place.root), place.location],
-        env={**os.environ, **place.environment, "XDG_STATE_HOME": str(place.base / "state")},
-        start_new_session=True,
-    )
-    data = place.repository / "data"
-    deadline = time.monotonic() + 60
-    while sum(path.stat().st_size for path in data.rglob("*") if path.is_file()) < 5_000_000:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    subprocess.run(["pkill", "-9", "-f", f"create.*{place.repository}"], check=False)
+    process = place.begin_create()
+    for dying in (process.pid, *(child.pid for child in psutil.Process(process.pid).children())):
+        os.kill(dying, signal.SIGKILL)
     process.wait()
 
     assert place.snapshots() == []
     created = place.create()
     assert created["snapshot"]["complete"] is True
+    (dead,) = created["findings"]
+    assert (dead["id"], dead["severity"]) == ("dead-run", "info")
     place.run("restore", "-q", place.location, place.new).expect(0)
     assert contents_of(place.new) == contents_of(place.root)
+
+
+def test_a_run_that_is_told_to_stop_gives_the_lock_away(place: Place) -> None:
+    place.writer.push_image("app", "big", [os.urandom(60_000_000)])
+    process = place.begin_create()
+
+    process.terminate()
+
+    assert process.wait(60) == 143
+    assert not (place.repository / "lock.exclusive").exists()
+    assert place.snapshots() == []
+    assert place.create()["findings"] == []
 
 
 def test_data_that_rotted_in_the_repository_are_named_and_the_rest_comes_back(place: Place) -> None:
@@ -261,36 +329,259 @@ def test_data_that_rotted_in_the_repository_are_named_and_the_rest_comes_back(pl
     assert sum(blob_key(digest_of(blob)) in after for blob in LARGE) == 2
     verified = place.backup("verify", "--json", place.location).expect(1).json
     assert "repository-damaged" in [found["id"] for found in verified["findings"]]
+    told = [found for found in verified["findings"] if found["id"] == "store-blob-corrupt"]
+    assert [found["subject"] for found in told] == [found["subject"] for found in lost]
+    assert all(found["images"] and found["snapshots"] == [place.snapshots()[0]["id"]] for found in told)
 
 
 def test_a_locked_repository(place: Place) -> None:
-    holder = subprocess.Popen(
-        ["borg", "with-lock", str(place.repository), "sleep", "60"], env={**os.environ, **place.environment}
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while not (place.repository / "lock.exclusive").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        place.backup("create", place.root, place.location).expect_error(5, "lock")
+    place.create()
+    with place.locked():
+        for words in (("create", "-q", place.root), ("prune", "--keep-last", "1")):
+            place.backup(*words, place.location).expect_error(5, "lock", "pid ", "unlock")
+        place.run("restore", "-q", place.location, place.new).expect(0)
+        for command in ("list", "show", "verify"):
+            place.backup(command, place.location).expect(0)
         place.backup("unlock", place.location).expect(0)
         place.create()
-    finally:
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
 
 
-def test_archives_that_dead_runs_left_go_after_the_grace_period(place: Place) -> None:
+def test_what_only_reads_works_beside_a_backup(place: Place) -> None:
     place.create()
-    name = "regstore-00000009-20261127T150000Z-0a1b2c3d"
-    place.borg("create", f"{place.repository}::{name}", str(place.root))
+    place.writer.push_image("app", "big", [os.urandom(60_000_000)])
+    process = place.begin_create()
+    (borg,) = psutil.Process(process.pid).children()
+    borg.suspend()
+    try:
+        assert len(place.snapshots()) == 1
+        place.run("restore", "-q", place.location, place.new).expect(0)
+        place.backup("verify", "-q", place.location).expect(0)
+        place.backup("create", "-q", place.root, place.location).expect_error(5, f"pid {borg.pid} ")
+    finally:
+        borg.resume()
+    assert process.wait(120) == 0
+    assert len(place.snapshots()) == 2
+
+
+def test_what_only_reads_keeps_no_backup_out(place: Place) -> None:
+    """As a restore of hours does: a pipe that nobody reads holds it up."""
+    place.writer.push_image("app", "big", [os.urandom(3_000_000)])
+    place.create()
+    repository = place.open()
+    archive = place.archives()[0]
+
+    with repository.export_tar(archive, []) as (stdout, outcome):
+        assert stdout.read(1)
+        place.create()
+        while stdout.read(1_000_000):
+            pass
+    assert outcome.code == 0
+
+
+@pytest.mark.parametrize("suffix", ["", ".checkpoint", ".checkpoint.1"])
+def test_archives_that_dead_runs_left_go_after_the_grace_period(place: Place, suffix: str) -> None:
+    place.create()
+    name = f"regstore-00000009-20261127T150000Z-0a1b2c3d{suffix}"
+    for archive in (name, "of-somebody-else"):
+        place.borg("create", f"{place.repository}::{archive}", str(place.root))
 
     place.backup("prune", "-q", "--keep-last", "1", place.location).expect(0)
-    assert name in place.borg("list", "--short", str(place.repository))
+    assert name in place.archives()
     place.backup("prune", "-q", "--keep-last", "1", "--grace", "0s", place.location).expect(0)
 
-    assert name not in place.borg("list", "--short", str(place.repository))
+    left = place.archives()
+    assert name not in left
+    assert "of-somebody-else" in left
     assert len(place.snapshots()) == 1
+
+
+# What borg reads or has, and is not what it should be
+
+
+def test_data_that_borg_reads_again_are_hashed_again(place: Place) -> None:
+    """Another owner, and borg reads all of it: what rotted meanwhile is not taken for what a snapshot has."""
+    first = place.create()["snapshot"]["id"]
+    rotten = place.root / blob_key(digest_of(LARGE[1]))
+    rotten.write_bytes(LARGE[1][:-1] + b"x")
+
+    second = place.create(1)
+
+    (found,) = second["findings"]
+    assert (found["id"], found["subject"], found["images"]) == ("blob-corrupt", digest_of(LARGE[1]), ["app:v2"])
+    assert list(place.run("restore", "--json", place.location, place.new).expect(1).json["lost"]) == ["app:v2"]
+    place.run("restore", "-q", "--snapshot", first, place.location, place.base / "older").expect(0)
+    assert (place.base / "older" / blob_key(digest_of(LARGE[1]))).read_bytes() == LARGE[1]
+
+
+def test_a_second_registry_is_hashed_though_the_first_has_the_same_data(place: Place) -> None:
+    place.create()
+    other = place.base / "other"
+    shutil.copytree(place.root, other)
+    (other / blob_key(digest_of(LARGE[2]))).write_bytes(LARGE[2][:-1] + b"x")
+
+    created = place.backup("create", "--json", other, place.location).expect(1).json
+
+    assert [(found["id"], found["images"]) for found in created["findings"]] == [("blob-corrupt", ["team/web:latest"])]
+    assert len(place.snapshots()) == 2
+
+
+def test_a_manifest_that_is_lost_takes_only_its_own_images(place: Place) -> None:
+    place.create()
+    place.lose_blob(place.first.data)
+
+    restored = place.run("restore", "--json", place.location, place.new).expect(1).json
+
+    assert sorted(restored["lost"]) == ["app:multi", "app:v1"]
+    assert (place.new / tag_link_key("app", "v2")).exists()
+    assert (place.new / tag_link_key("team/web", "latest")).exists()
+
+
+def test_what_is_lost_is_named_once_with_images_and_snapshots(place: Place) -> None:
+    place.create()
+    place.writer.push_image("app", "v3", [LARGE[1]])
+    place.create()
+    place.lose_blob(LARGE[1])
+
+    findings = place.backup("verify", "--json", "--full", place.location).expect(1).json["findings"]
+
+    (found,) = [found for found in findings if found["subject"] == digest_of(LARGE[1])]
+    assert found["images"] == ["app:v2", "app:v3"]
+    assert found["snapshots"] == [snapshot["id"] for snapshot in place.snapshots()]
+
+
+def test_data_that_a_repair_replaced_by_zeros_are_lost(place: Place) -> None:
+    place.create()
+    place.lose_blob(LARGE[1])
+    subprocess.run(
+        ["borg", "check", "--repair", str(place.repository)],
+        env={**os.environ, **place.environment, "BORG_CHECK_I_KNOW_WHAT_I_AM_DOING": "YES"},
+        check=False,
+    )
+
+    restored = place.run("restore", "--json", place.location, place.new).expect(1).json
+
+    assert list(restored["lost"]) == ["app:v2"]
+    assert ("store-blob-corrupt", digest_of(LARGE[1])) in [(one["id"], one["subject"]) for one in restored["findings"]]
+
+
+def test_a_snapshot_whose_data_somebody_deleted(place: Place) -> None:
+    place.create()
+    place.borg("delete", f"{place.repository}::{place.archives()[0]}")
+
+    verified = place.backup("verify", "--json", place.location).expect(1).json
+    restored = place.run("restore", "--json", place.location, place.new).expect(1).json
+
+    assert {found["id"] for found in verified["findings"]} == {"store-blob-missing"}
+    assert sorted(restored["lost"]) == ["app:multi", "app:v1", "app:v2", "team/web:latest"]
+
+
+def test_a_snapshot_file_that_is_damaged_is_told_and_the_older_one_serves(place: Place) -> None:
+    first = place.create()["snapshot"]["id"]
+    second = place.create()["snapshot"]["id"]
+    shutil.rmtree(place.base / "state" / "regstore" / "stores")
+    place.lose(place.archives()[-1], "snapshot.jsonl.zst")
+
+    listed = place.backup("list", "--json", place.location).expect(1).json
+
+    assert [one["id"] for one in listed["snapshots"]] == [first]
+    assert [(found["id"], found["subject"]) for found in listed["findings"]] == [("snapshot-damaged", second)]
+    place.backup("show", place.location, second).expect_error(4, "corruption")
+    place.run("restore", "-q", place.location, place.new).expect(0)
+
+
+def test_data_that_another_run_deletes_meanwhile_make_no_snapshot(place: Place) -> None:
+    """A prune without grace may come between the two archives of a backup."""
+    wrapper = place.base / "pruned-borg"
+    borg = shutil.which("borg")
+    wrapper.write_text(
+        f"#!{sys.executable}\n"
+        "import subprocess, sys\n"
+        "meta = [word for word in sys.argv if word.endswith('.meta') and 'create' in sys.argv]\n"
+        "if meta:\n"
+        f"    subprocess.run([{borg!r}, 'delete', meta[0].removesuffix('.meta')], check=True, close_fds=False)\n"
+        f"    import os; reading, writing = os.pipe(); os.write(writing, {SECRET.encode()!r}); os.close(writing)\n"
+        "    os.dup2(reading, int(os.environ['BORG_PASSPHRASE_FD']))\n"
+        f"sys.exit(subprocess.run([{borg!r}, *sys.argv[1:]], close_fds=False).returncode)\n"
+    )
+    wrapper.chmod(0o755)
+
+    place.backup("create", "-q", place.root, place.location, REGSTORE_BORG=str(wrapper)).expect_error(5, "--grace")
+
+    assert place.snapshots() == []
+
+
+# Places
+
+
+def test_a_repository_behind_ssh(place: Place) -> None:
+    rsh = place.base / "rsh"
+    rsh.write_text('#!/bin/sh\n[ "$1" = backup@host ] || exit 255\nshift\nexec "$@"\n')
+    rsh.chmod(0o755)
+    place.environment["BORG_RSH"] = str(rsh)
+    place.location = f"borg:ssh://backup@host{place.base}/far"
+    place.backup("init", "--key-export", place.base / "far-key", place.location).expect(0)
+
+    place.create()
+    place.run("restore", "-q", place.location, place.new).expect(0)
+
+    assert contents_of(place.new) == contents_of(place.root)
+    other = f"borg:ssh://nobody@host{place.base}/far"
+    place.backup("list", other).expect_error(4, "borg-failed", "ssh")
+    place.backup("list", f"{place.location}/none").expect_error(2, "store-missing")
+
+
+def test_a_relative_location_means_what_it_says(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.base)
+
+    place.backup("create", "-q", "volume", "borg:repository").expect(0)
+
+    assert len(place.snapshots()) == 1
+
+
+def test_a_repository_that_cannot_be_written_can_be_restored(place: Place) -> None:
+    """As one on a disk that is mounted read-only: no lock can be taken there."""
+    require_root("run as somebody who may not write")
+    place.create()
+    for path in (place.base, *place.base.parents):
+        path.chmod(path.stat().st_mode | 0o055)
+    for path in (place.repository, *place.repository.rglob("*"), place.root, *place.root.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    own = place.base / "own"
+    own.mkdir()
+    os.chown(own, 1234, 1234)
+    environment = {**place.environment, "BORG_BASE_DIR": str(own / "borg")}
+
+    def run(*words: object) -> Done:
+        return run_cli(own / "state", *words, environment=environment, user=1234)
+
+    run("backup", "list", place.location).expect(0)
+    run("restore", "-q", place.location, own / "new").expect(0)
+    run("backup", "create", "-q", place.root, place.location).expect_error(4, "Permission denied")
+
+    assert contents_of(own / "new") == contents_of(place.root)
+
+
+def test_a_target_that_is_full_ends_the_backup_and_the_next_goes_on(place: Place) -> None:
+    """By borg's own quota; what it says of a full disk is among the messages below."""
+    place.borg("config", str(place.repository), "storage_quota", "10000000")
+    place.writer.push_image("app", "big", [os.urandom(12_000_000)])
+
+    place.backup("create", "-q", place.root, place.location).expect_error(4, "[full]")
+
+    assert place.snapshots() == []
+    place.borg("config", str(place.repository), "storage_quota", "60000000")
+    place.create()
+    place.run("restore", "-q", place.location, place.new).expect(0)
+    assert contents_of(place.new) == contents_of(place.root)
+
+
+def test_a_limit_holds_for_what_borg_reads(place: Place) -> None:
+    started = time.monotonic()
+
+    place.backup("create", "-q", "--bandwidth", "1M", place.root, place.location).expect(0)
+
+    # 3 MB are hashed, then read by borg; each time all but the first second's share waits.
+    assert time.monotonic() - started > 3
 
 
 # What the real one does not do on demand
@@ -342,6 +633,19 @@ def test_codes_old_and_new_and_messages(
     done = place.backup("list", place.location, REGSTORE_BORG=fake(tmp_path, code, message))
 
     done.expect_error(expected, f"[{slug}]")
+
+
+def test_a_key_that_cannot_be_exported_is_said_and_nothing_is_left_that_looks_like_it(tmp_path: Path) -> None:
+    require_program("borg", "borgbackup")
+    place = Place(tmp_path)
+    wrapper = tmp_path / "keyless-borg"
+    wrapper.write_text(f'#!/bin/sh\ncase "$*" in *"key export"*) exit 2;; esac\nexec {shutil.which("borg")} "$@"\n')
+    wrapper.chmod(0o755)
+
+    done = place.backup("init", "--key-export", tmp_path / "key", place.location, REGSTORE_BORG=str(wrapper))
+
+    done.expect_error(4, "key-export", "was made", "borg key export")
+    assert not (tmp_path / "key").exists()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from regstore.registry import open_registry, open_target
 from support.backup import back_up, bring_back, contents_of
 from support.collection import Done, Volume, run_cli
 from support.killing import die_at
+from support.programs import require_root
 from support.volume import VolumeWriter, blob_key
 
 LARGE = b"large" * 30_000
@@ -253,8 +254,7 @@ def test_nothing_is_written_to_a_source_that_may_only_be_read(root: Path, tmp_pa
             (str(one), one.lstat().st_ino, one.lstat().st_mtime_ns, one.lstat().st_ctime_ns) for one in path.rglob("*")
         )
 
-    if os.geteuid() != 0:
-        pytest.fail("this test needs root, to run as somebody who may not write")
+    require_root("run as somebody who may not write")
     for path in (root, *root.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     for path in (tmp_path, *tmp_path.parents):

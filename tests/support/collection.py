@@ -162,7 +162,8 @@ def _environment(user: int | None) -> dict[str, str]:
 
 
 _RUN_AS = """\
-import os, sys
+import difflib, os, sys  # click asks for the first when it meets a short option
+import regstore.backup.borg.create, regstore.backup.borg.maintain
 import regstore.cli.backup, regstore.cli.fsck, regstore.cli.gc, regstore.cli.report, regstore.cli.restore
 from regstore.cli.main import main
 

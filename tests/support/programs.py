@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
+
+
+def require_root(what: str) -> None:
+    """Skip the test unless it is run by root (in CI: fail it), saying what root is needed for."""
+    if os.geteuid() != 0:
+        _refuse(f"only root can {what}")
 
 
 def require_program(name: str, package: str) -> str:
@@ -13,7 +20,11 @@ def require_program(name: str, package: str) -> str:
     path = shutil.which(name)
     if path is None:
         reason = f"{name} is not installed (apt-get install {package})"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _refuse(reason)
     return path
+
+
+def _refuse(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -33,8 +33,7 @@ def read_passphrase(options: PassphraseOptions) -> bytes:
         return _run_command(options.command)
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if directory and os.path.exists(f"{directory}/{CREDENTIAL}"):
-        with open(f"{directory}/{CREDENTIAL}", "rb") as file:
-            return _first_line(file.read())
+        return _read_credential(f"{directory}/{CREDENTIAL}")
     if "BORG_PASSPHRASE" in os.environ:
         return os.fsencode(os.environ["BORG_PASSPHRASE"])
     if "BORG_PASSCOMMAND" in os.environ:
@@ -54,13 +53,33 @@ def without_passphrase(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in _OWN}
 
 
+def _read_credential(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return _first_line(file.read())
+    except OSError as error:
+        raise StorageFailedError(
+            f"the passphrase cannot be read from {path}: {error.strerror}",
+            hint="see its owner and mode, and LoadCredential= of the unit",
+            code="key-wrong",
+        ) from error
+
+
 def _read_descriptor(fd: int) -> bytes:
+    if os.isatty(fd):
+        raise StorageFailedError(
+            f"file descriptor {fd} is a terminal: the passphrase is not asked for",
+            hint="give a file or a pipe, such as --passphrase-fd 3 3</run/secrets/borg",
+            code="key-wrong",
+        )
     try:
         with open(fd, "rb", closefd=False) as file:
             return _first_line(file.read())
     except OSError as error:
         raise StorageFailedError(
-            f"the passphrase cannot be read from file descriptor {fd}: {error.strerror}", code="key-wrong"
+            f"the passphrase cannot be read from file descriptor {fd}: {error.strerror}",
+            hint="open it for regstore, as in --passphrase-fd 3 3</run/secrets/borg",
+            code="key-wrong",
         ) from error
 
 

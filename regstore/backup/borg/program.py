@@ -34,20 +34,21 @@ class Program(NamedTuple):
         return f"borg {shown} at {self.path} is older than 1.2.5, which fixes CVE-2023-36811: use a newer one"
 
 
-@lru_cache(maxsize=4)
-def find_program(wanted: str | None = None) -> Program:
-    """Find the program that `REGSTORE_BORG` or `PATH` names.
-
-    Args:
-        wanted: its path or name; None: see above.
+def find_program() -> Program:
+    """Find the program that `REGSTORE_BORG` names, or else `borg` in `PATH`.
 
     Raises:
         StorageFailedError: there is none, or it is too old.
     """
-    name = wanted or os.environ.get(VARIABLE) or "borg"
+    name = os.environ.get(VARIABLE) or "borg"
     path = shutil.which(name)
     if path is None:
         raise StorageFailedError(f"there is no program {name}", hint=_INSTALL, code="borg-missing")
+    return _examine(os.path.abspath(path))  # it runs in other directories too
+
+
+@lru_cache(maxsize=4)
+def _examine(path: str) -> Program:
     try:
         done = subprocess.run(
             [path, "--version"], capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL

@@ -1,8 +1,4 @@
-"""Running borg: environment, passphrase pipe, log lines, and what an outcome means.
-
-Return codes alone do not tell: 1.2 ends with 1 for a changed file, a missing file and for errors found by `check`
-alike. Messages carry ids; whatever is not known is a failure.
-"""
+"""Running borg: environment, passphrase pipe, input, log lines and stopping."""
 
 from __future__ import annotations
 
@@ -11,80 +7,21 @@ import os
 import subprocess
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
-from regstore.backup.borg.passphrase import without_passphrase
-from regstore.errors import LockedError, StorageFailedError, UsageError
-from regstore.state import state_directory
+from regstore.backup.borg.environment import make_environment
+from regstore.backup.borg.outcome import Message, Outcome
+from regstore.errors import InterruptedRunError
+from regstore.work import Cancel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from regstore.backup.borg.program import Program
 
-_ERRORS = ("ERROR", "CRITICAL")
-_MISSING = ("Repository.DoesNotExist", "Repository.InvalidRepository", "Repository.ParentPathDoesNotExist")
-_WRONG_KEY = (
-    "PassphraseWrong",
-    "NoPassphraseFailure",
-    "PasswordRetriesExceeded",
-    "PasscommandFailure",
-    "KeyfileNotFound",
-)
-_LOCKED = ("LockTimeout", "LockFailed", "LockError", "LockErrorT")
-_MODERN = {
-    13: "Repository.DoesNotExist",
-    10: "Repository.AlreadyExists",
-    30: "Archive.AlreadyExists",
-    50: "NoPassphraseFailure",
-    52: "PassphraseWrong",
-    70: "LockError",
-    73: "LockTimeout",
-    90: "IntegrityError",
-}
-"""What the codes of borg 1.4 say (docs/internals/frontends.rst, "Message IDs"), for a message that was lost."""
-
-
-class Message(NamedTuple):
-    """One line of borg's log: level, id (or empty) and text."""
-
-    level: str
-    id: str
-    text: str
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a run of borg ended."""
-
-    code: int
-    messages: list[Message] = field(default_factory=list)
-    output: bytes = b""
-
-    @property
-    def ids(self) -> set[str]:
-        """The ids of its error messages, and what its code says."""
-        found = {message.id for message in self.messages if message.id and message.level in _ERRORS}
-        if self.code in _MODERN:
-            found.add(_MODERN[self.code])
-        return found
-
-    @property
-    def is_warning(self) -> bool:
-        """Whether it ended with a warning, by old codes or new ones."""
-        return self.code == 1 or 100 <= self.code <= 127
-
-    @property
-    def text(self) -> str:
-        """The messages of errors, or else the last ones."""
-        errors = [message.text for message in self.messages if message.level in _ERRORS]
-        return "; ".join(errors or [message.text for message in self.messages[-3:]]) or f"it ended with {self.code}"
-
-    @property
-    def warnings(self) -> list[str]:
-        """The texts of its warnings."""
-        return [message.text for message in self.messages if message.level == "WARNING"]
+_POLL_SECONDS = 0.2
+_STOP_SECONDS = 20.0
+"""How long borg may take to roll back and give its lock away when it is told to stop."""
 
 
 class Borg:
@@ -105,41 +42,60 @@ class Borg:
         self,
         arguments: Sequence[str],
         *,
-        paths: Sequence[str] | None = None,
+        takes_lock: bool = True,
+        paths: Iterable[str] | None = None,
         stdin: bytes | None = None,
         cwd: str | None = None,
         files_cache: str = "",
         on_count: Callable[[int], None] | None = None,
+        on_file: Callable[[str, str], None] | None = None,
+        cancel: Cancel | None = None,
     ) -> Outcome:
         """Run borg to its end; nothing is judged.
 
         Args:
             arguments: the command and what follows.
-            paths: fed to it, NUL at the end of each.
+            takes_lock: whether it waits for the locks of the repository and of borg's cache here; commands that read
+                can do without.
+            paths: fed to it one by one, NUL at the end of each.
             stdin: fed to it as it is.
             cwd: where it runs.
             files_cache: which memory of files it uses: registries have the same paths, and not the same files.
             on_count: told how many more bytes it has worked through.
+            on_file: told the status letter and the path of each file that it has worked through.
+            cancel: ends it.
+
+        Raises:
+            InterruptedRunError: somebody asked to stop, and it did.
         """
-        data = stdin if paths is None else b"".join(os.fsencode(path) + b"\0" for path in paths)
-        with self._start(arguments, data is not None, cwd, files_cache) as (process, outcome, reader):
-            reader.on_count = on_count
+        cancel = cancel or Cancel()
+        pieces = iter([stdin]) if stdin is not None else (os.fsencode(path) + b"\0" for path in paths or ())
+        has_input = stdin is not None or paths is not None
+        environment = make_environment(files_cache, takes_lock=takes_lock)
+        with self._start(arguments, environment, takes_lock=takes_lock, has_input=has_input, cwd=cwd) as (
+            process,
+            outcome,
+            reader,
+        ):
+            reader.on_count, reader.on_file = on_count, on_file
             output: list[bytes] = []
-            collecting = threading.Thread(target=lambda: output.append(_stdout_of(process).read()))
+            feeding = threading.Thread(target=_feed, args=(process, pieces, cancel), daemon=True)
+            collecting = threading.Thread(target=lambda: output.append(_stdout_of(process).read()), daemon=True)
+            feeding.start()
             collecting.start()
-            if process.stdin and data is not None:
-                with suppress(BrokenPipeError):  # it says why by itself
-                    process.stdin.write(data)
-                with suppress(BrokenPipeError):
-                    process.stdin.close()
-            collecting.join()
+            while collecting.is_alive():
+                collecting.join(_POLL_SECONDS)
+                cancel.check()
+            feeding.join()
             outcome.output = b"".join(output)
         return outcome
 
     @contextmanager
     def stream(self, arguments: Sequence[str]) -> Iterator[tuple[IO[bytes], Outcome]]:
-        """Run borg and read what it writes meanwhile; the outcome is complete when the block has ended."""
-        with self._start(arguments) as (process, outcome, _):
+        """Run a command that reads, without locks, and read what it writes meanwhile; the outcome is complete when the
+        block has ended."""
+        environment = make_environment(takes_lock=False)
+        with self._start(arguments, environment, takes_lock=False) as (process, outcome, _):
             stdout = _stdout_of(process)
             try:
                 yield stdout, outcome
@@ -148,14 +104,21 @@ class Borg:
 
     @contextmanager
     def _start(
-        self, arguments: Sequence[str], has_input: bool = False, cwd: str | None = None, files_cache: str = ""
+        self,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        *,
+        takes_lock: bool,
+        has_input: bool = False,
+        cwd: str | None = None,
     ) -> Iterator[tuple[subprocess.Popen[bytes], Outcome, _LogReader]]:
         fd, writing = os.pipe()
         try:
             os.write(writing, self._passphrase + b"\n")
         finally:
             os.close(writing)
-        command = [self.program.path, "--log-json", "--lock-wait", str(max(1, round(self._lock_wait))), *arguments]
+        command = [self.program.path, "--log-json", "--lock-wait", str(max(1, round(self._lock_wait))), arguments[0]]
+        command += [*([] if takes_lock else ["--bypass-lock"]), *arguments[1:]]
         try:
             process = subprocess.Popen(
                 command,
@@ -163,9 +126,9 @@ class Borg:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=cwd,
-                env=_environment(fd, files_cache),
+                env={**environment, "BORG_PASSPHRASE_FD": str(fd)},
                 pass_fds=(fd,),
-                start_new_session=True,  # a Ctrl-C is ours to handle; borg is told by us
+                start_new_session=True,  # a Ctrl-C is ours to handle, and ssh has no terminal to ask on
             )
         finally:
             os.close(fd)
@@ -174,7 +137,7 @@ class Borg:
         try:
             yield process, outcome, reader
         except BaseException:
-            process.terminate()
+            _stop(process)
             raise
         finally:
             outcome.code = process.wait()
@@ -191,6 +154,7 @@ class _LogReader(threading.Thread):
     def __init__(self, process: subprocess.Popen[bytes], outcome: Outcome) -> None:
         super().__init__(daemon=True)
         self.on_count: Callable[[int], None] | None = None
+        self.on_file: Callable[[str, str], None] | None = None
         self._stderr = process.stderr
         self._outcome = outcome
         self._seen = 0
@@ -202,65 +166,40 @@ class _LogReader(threading.Thread):
                 content = json.loads(line[line.index(b"{") :])
             except ValueError:
                 continue
-            if content.get("type") == "log_message":
-                text = str(content.get("message", ""))
-                self._outcome.messages.append(Message(content.get("levelname", ""), content.get("msgid") or "", text))
-            elif content.get("type") == "archive_progress" and self.on_count and "original_size" in content:
-                self.on_count(content["original_size"] - self._seen)
-                self._seen = content["original_size"]
+            match content.get("type"):
+                case "log_message":
+                    level, identity = content.get("levelname", ""), content.get("msgid") or ""
+                    self._outcome.messages.append(Message(level, identity, str(content.get("message", ""))))
+                case "archive_progress" if self.on_count and "original_size" in content:
+                    self.on_count(content["original_size"] - self._seen)
+                    self._seen = content["original_size"]
+                case "file_status" if self.on_file:
+                    self.on_file(str(content.get("status")), str(content.get("path")))
 
 
-def raise_error(outcome: Outcome, location: str, what: str) -> None:
-    """Raise what a failed run means.
+def _feed(process: subprocess.Popen[bytes], pieces: Iterator[bytes], cancel: Cancel) -> None:
+    """Write the input; a piece at a time, since what makes the pieces may wait between two of them."""
+    if process.stdin is None:
+        return
+    # borg says by itself why it reads no more; who asked to stop is answered by whoever waits for borg.
+    with suppress(BrokenPipeError, InterruptedRunError):
+        for piece in pieces:
+            cancel.check()
+            process.stdin.write(piece)
+            process.stdin.flush()
+    with suppress(BrokenPipeError):
+        process.stdin.close()
 
-    Args:
-        outcome: of a run that did not do what it should.
-        location: the repository, for the message.
-        what: what was tried, such as `list the archives of`.
 
-    Raises:
-        UsageError, LockedError, StorageFailedError: as the messages say.
-    """
-    ids, text = outcome.ids, outcome.text
-    if ids & {*_MISSING}:
-        raise UsageError(
-            f"there is no store at {location}: {text}",
-            hint="is its disk mounted? regstore backup init --key-export FILE makes a new one",
-            code="store-missing",
-        )
-    if "Repository.AlreadyExists" in ids:
-        raise UsageError(f"there is a store at {location} already", code="store-exists")
-    if ids & {*_WRONG_KEY}:
-        raise StorageFailedError(
-            f"cannot {what} {location}: {text}", hint="see where the passphrase comes from", code="key-wrong"
-        )
-    if ids & {*_LOCKED}:
-        raise LockedError(
-            f"cannot {what} {location}: another run of borg holds its lock",
-            hint=f"wait for it (--lock-wait); if it is dead: regstore backup unlock {location}",
-        )
-    if "No space left" in text:
-        raise StorageFailedError(
-            f"cannot {what} {location}: the target is full", hint="prune, or make room; then run again", code="full"
-        )
-    hint = "see the message of borg"
-    if "access aborted" in text:
-        hint = "borg knows it at another place: if it was moved, set BORG_RELOCATED_REPO_ACCESS_IS_OK=yes once"
-    raise StorageFailedError(f"cannot {what} {location}: {text}", hint=hint, code="borg-failed")
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _stdout_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
     if process.stdout is None:
         raise TypeError("a process without a pipe")
     return process.stdout
-
-
-def _environment(fd: int, files_cache: str) -> dict[str, str]:
-    environment = without_passphrase(dict(os.environ))
-    environment |= {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "BORG_EXIT_CODES": "modern", "BORG_PASSPHRASE_FD": str(fd)}
-    if files_cache:
-        environment.setdefault("BORG_FILES_CACHE_SUFFIX", files_cache)
-    environment.setdefault("BORG_BASE_DIR", str(state_directory() / "borg"))
-    environment.setdefault("BORG_DISPLAY_PASSPHRASE", "no")
-    environment.setdefault("BORG_RELOCATED_REPO_ACCESS_IS_OK", "no")
-    return environment

@@ -22,6 +22,7 @@ from regstore_drivers.memory import from_url
 from support.backup import back_up, bring_back, contents_of, new_name
 from support.collection import run_cli
 from support.images import Image, digest_of, layers
+from support.programs import require_root
 from support.volume import VolumeWriter, blob_key, layer_link_key, revision_link_key, tag_link_key
 
 Images = dict[str, Image]
@@ -251,8 +252,7 @@ def test_what_the_source_lost_and_the_store_still_has_is_damage_that_can_be_rest
 
 @pytest.mark.parametrize("what", ["tag", "tags", "blob", "shard"])
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path: Path, root: Path, what: str) -> None:
-    if os.geteuid() != 0:
-        pytest.fail("this test needs root, to run as somebody who may not read everything")
+    require_root("run as somebody who may not read everything")
     closed = {
         "tag": root / tag_link_key("app", "v1"),
         "tags": (root / tag_link_key("app", "v1")).parent.parent.parent,

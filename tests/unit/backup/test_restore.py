@@ -18,6 +18,7 @@ from regstore_drivers.bulk import Attributes
 from regstore_drivers.memory import from_url
 from support.backup import back_up, bring_back, contents_of, new_name, objects_of
 from support.images import digest_of, layers
+from support.programs import require_root
 from support.volume import VolumeWriter, blob_key, layer_link_key, revision_link_key, tag_index_key, tag_link_key
 
 LARGE = b"large" * 30_000
@@ -223,8 +224,7 @@ def test_a_target_whose_disk_is_not_mounted_is_not_made(store: Store, tmp_path: 
 
 
 def test_owner_and_modes_are_those_recorded(root: Path, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.fail("this test needs root, to give files away")
+    require_root("give files away")
     for path in (root, *root.rglob("*")):
         os.chown(path, 1234, 2345)
         os.chmod(path, 0o2750 if path.is_dir() else 0o640)
@@ -240,8 +240,7 @@ def test_owner_and_modes_are_those_recorded(root: Path, tmp_path: Path) -> None:
 
 
 def test_owner_and_modes_can_be_chosen(store: Store, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.fail("this test needs root, to give files away")
+    require_root("give files away")
 
     bring_back(store, tmp_path / "new", options=RestoreOptions(attributes=Attributes(77, 78, 0o700, 0o600)))
 
