@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from regstore.errors import InterruptedRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
 _POLL_SECONDS = 0.1
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Cancel:
         self.check()
 
 
-def map_bounded(function: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]:
+def map_bounded(function: Callable[[T], R], items: Iterable[T], jobs: int) -> Generator[R, None, None]:
     """Map in `jobs` threads, in order, with at most four calls a thread under way, so that the input stays lazy.
 
     The first error of a call is raised when its turn comes; what has not begun by then is dropped.

@@ -271,6 +271,21 @@ def sync_file_system(path: str) -> None:
         os.close(descriptor)
 
 
+def remove_temporary_files(directory: str) -> int:
+    """Remove what writes that died left below a directory, and return how many. No write may be under way there.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    count = 0
+    for path, _, names in os.walk(directory):
+        for name in names:
+            if name.endswith(TEMPORARY_SUFFIX):
+                _remove_quietly(f"{path}/{name}")
+                count += 1
+    return count
+
+
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from regstore.work import Cancel, Progress
 
 
+_OF_LINKS = ("revision-missing", "child-missing", "layer-link-missing")
+"""Lacks that a pull-through cache has, and that say nothing of the store."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What is asked for. Nothing asked for is everything.
@@ -108,6 +112,7 @@ class Chooser:
             self._leave_broken_out(contents, selection, chosen)
             if selection.is_partial:
                 contents = self._reduce(contents, selection, wanted)
+                self._leave_unknown_out(contents, chosen, stored)
             if contents.revisions or contents.layers or contents.tags:
                 chosen.contents[name] = contents
         self._progress.finish()
@@ -124,8 +129,10 @@ class Chooser:
             )
         return chosen
 
-    def leave_out(self, chosen: Chosen, gone: Container[Digest], reason: str) -> None:
-        """Leave out the images that need data which are not to be had, and links to those data."""
+    def leave_out(self, chosen: Chosen, gone: Container[Digest]) -> dict[Digest, set[str]]:
+        """Leave out the images that need data which the store has lost, and links to those data; return which images
+        each of them hurts."""
+        hurt: dict[Digest, set[str]] = {}
         for name, contents in chosen.contents.items():
             self._cancel.check()
             if not any(digest in gone for digest in iter_data(contents)):
@@ -134,11 +141,24 @@ class Chooser:
             self._manifests.load(name, repository.revisions)
             lacks = find_lacks(repository, self._manifests, lambda digest: digest not in gone)
             for tag, of_tag in lacks.items():
-                first = min(of_tag)
-                chosen.lost[f"{name}:{tag}"] = f"{format_digest(first.digest)}: {reason}"
-                _drop_tag(contents, tag)
+                for lack in of_tag:
+                    hurt.setdefault(lack.digest, set()).add(f"{name}:{tag}")
+                self._lose(chosen, contents, tag, min(lack.digest for lack in of_tag))
             contents.revisions = [digest for digest in contents.revisions if digest not in gone]
             contents.layers = {path: held for path, held in contents.layers.items() if held not in gone}
+        return hurt
+
+    def _lose(self, chosen: Chosen, contents: Contents, tag: str, digest: Digest) -> None:
+        chosen.lost[f"{contents.name}:{tag}"] = f"{format_digest(digest)}: the store has lost it"
+        _drop_tag(contents, tag)
+
+    def _leave_unknown_out(self, contents: Contents, chosen: Chosen, stored: Container[Digest]) -> None:
+        """Leave out tags of which a manifest cannot be read that the store should have: what they need is not known."""
+        repository = contents.to_repository()
+        for tag, lacks in find_lacks(repository, self._manifests, lambda _: True).items():
+            unread = [lack.digest for lack in lacks if lack.kind not in _OF_LINKS and lack.digest in stored]
+            if unread:
+                self._lose(chosen, contents, tag, min(unread))
 
     def _leave_broken_out(self, contents: Contents, selection: Selection, chosen: Chosen) -> None:
         """Leave out tags that were not whole when the snapshot was made."""

@@ -17,6 +17,7 @@ from regstore.backup.snapshot import SnapshotDamagedError
 from regstore.backup.source import Source, assemble_snapshot
 from regstore.digest import Digest, is_digest_of
 from regstore.errors import StorageFailedError
+from regstore.hashing import is_whole
 from regstore.state import open_state
 from regstore.transfer import Failed, Item, Paced, VolumeOrigin, copy_blobs, open_journal
 from regstore.transfer.copying import SECOND_LOOK_SECONDS
@@ -145,13 +146,12 @@ class _Creation:
         damage = source.find_damage(self._is_stored, self._failures)
         if self._new_count:
             damage.findings += source.reread_tags()
-        findings = [*damage.findings, *known.findings]
         blobs = {digest: self._stored[digest] for digest in self._blobs_of(source)}
         new = (self._new_count, self._new_bytes)
-        snapshot = assemble_snapshot(source, known.sequence + 1, blobs, new, findings, damage.broken)
+        snapshot = assemble_snapshot(source, known.sequence + 1, blobs, new, damage)
         self._store.write_snapshot(snapshot)
         journal.finish()
-        return CreateResult(snapshot.head, findings)
+        return CreateResult(snapshot.head, [*damage.findings, *known.findings])
 
     def _read_snapshots(self, files: list[SnapshotFile]) -> _Known:
         """Read what is known; of each source the newest snapshot tells the sizes of blobs."""
@@ -182,15 +182,18 @@ class _Creation:
             elif recorded is None and digest in source.blobs:
                 doubtful.append(digest)
         self._progress.start("data that no snapshot names", len(doubtful))
-        for digest, is_whole in zip(doubtful, map_bounded(self._is_whole, doubtful, self._jobs), strict=True):
-            if is_whole:
+        for digest, is_good in zip(doubtful, map_bounded(self._is_whole, doubtful, self._jobs), strict=True):
+            if is_good:
                 self._stored[digest] = sizes[digest]
         self._progress.finish()
 
     def _is_whole(self, digest: Digest) -> bool:
         self._cancel.check()
         self._progress.advance()
-        return self._store.is_whole(digest)
+        try:
+            return is_whole(self._store.driver, layout.blob_key(digest), digest)
+        except DriverError:
+            return False  # it is stored again, or that fails
 
     def _is_stored(self, digest: Digest) -> bool:
         return digest in self._stored

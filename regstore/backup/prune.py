@@ -223,14 +223,16 @@ def _apply(store: Store, plan: PrunePlan, progress: Progress, cancel: Cancel) ->
     store.remove_leftovers(plan.leftovers)
     store.abort_uploads()
     cancel.check()
-    findings += _delete(store, [layout.snapshot_key(file.name) for file in plan.removed])
+    # Before the snapshots go: one that is gone and was not meant to go keeps the next run from deleting anything.
     _write_condemned(store, plan)
+    failures = _delete(store, [layout.snapshot_key(file.name) for file in plan.removed])
     cancel.check()
-    progress.start("deleting data", len(plan.deleted))
-    findings += _delete(store, plan.deleted, progress)
-    progress.finish()
+    if not failures:  # what a snapshot needs that is still there stays
+        progress.start("deleting data", len(plan.deleted))
+        failures = _delete(store, plan.deleted, progress)
+        progress.finish()
     store.forget_all_but(plan.names)
-    return findings
+    return findings + failures
 
 
 def _delete(store: Store, keys: list[str], progress: Progress | None = None) -> list[BackupFinding]:

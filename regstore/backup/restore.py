@@ -23,7 +23,7 @@ from regstore.state import NOTHING_KNOWN
 from regstore.transfer import Failed, Item, Link, Paced, TreeTarget, open_journal
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import HasLocalPath
-from regstore_drivers.bulk import Attributes
+from regstore_drivers.bulk import Attributes, remove_temporary_files
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
@@ -81,6 +81,14 @@ class RestorePlan:
     def total_bytes(self) -> int:
         """The bytes of all data, those that the target has too."""
         return sum(self.chosen.blobs.values())
+
+    @property
+    def losses(self) -> list[BackupFinding]:
+        """A finding for each image that is left out."""
+        ids = (self.snapshot.head.id,)
+        return [
+            finding("image-lost", image, reason, (image,), ids) for image, reason in sorted(self.chosen.lost.items())
+        ]
 
     @property
     def tag_count(self) -> int:
@@ -168,6 +176,14 @@ class Restore:
         lost = data.find_lost(plan.chosen.blobs)
         plan.findings += self._leave_out(plan.chosen, chooser, lost)
         plan.replaced = self._find_replaced(plan.chosen, repositories)
+        if plan.replaced and not self._options.is_merge:
+            # A restore that died writes no other tags: somebody uses the registry since.
+            raise RefusedError(
+                f"{len(plan.replaced)} tags at {self._target.location} mean something else by now, such as "
+                f"{min(plan.replaced)}: a restore that died is not gone on with over them",
+                hint="add --merge to replace them, or name an empty directory or prefix",
+                code="target-not-empty",
+            )
         for image, digest in sorted(plan.replaced.items()):
             plan.findings.append(finding("tag-replaced", image, f"it means {format_digest(digest)} now"))
         return plan
@@ -193,6 +209,8 @@ class Restore:
         chosen = plan.chosen
         self._journal.begin()
         is_new = not self._target_repositories()
+        if plan.is_resumed and isinstance(self._driver, HasLocalPath):
+            remove_temporary_files(self._driver.local_path(layout.V2))
         target = TreeTarget(self._driver, self._attributes(is_new=is_new), self._jobs, self._progress, self._cancel)
         present = self._find_whole(chosen)
         result.kept_count = len(present)
@@ -201,11 +219,7 @@ class Restore:
         findings = self._leave_out(chosen, self._chooser(self._open_data()), failures)
         self._write_links(target, chosen, is_new=is_new)
         result.tag_count = plan.tag_count
-        result.findings = [*plan.findings, *findings]
-        result.findings += [
-            finding("image-lost", image, reason, (image,), (self._snapshot.head.id,))
-            for image, reason in sorted(chosen.lost.items())
-        ]
+        result.findings = [*plan.findings, *findings, *plan.losses]
         self._journal.finish()
         return result
 
@@ -229,14 +243,12 @@ class Restore:
         """Leave out what needs lost data, and say of each which images that hurts."""
         if not lost:
             return []
-        before = set(chosen.lost)
-        chooser.leave_out(chosen, lost.keys(), "the store has lost it")
-        images = tuple(sorted(chosen.lost.keys() - before))
+        hurt = chooser.leave_out(chosen, lost.keys())
         for digest in lost:
             chosen.blobs.pop(digest, None)
         ids = (self._snapshot.head.id,)
         return [
-            finding(kind, format_digest(digest), detail, images if len(lost) == 1 else (), ids)
+            finding(kind, format_digest(digest), detail, tuple(sorted(hurt.get(digest, ()))), ids)
             for digest, (kind, detail) in lost.items()
         ]
 
@@ -268,7 +280,12 @@ class Restore:
         there: set[Digest] = set()
         for shard in self._target.open_volume(self._jobs).list_blobs(lambda _: None).iter_shards():
             there |= shard & chosen.blobs.keys()
-        known = {digest for digest in there if self._journal.done.get(digest) == chosen.blobs[digest]}
+        sizes = self._target.open_volume(self._jobs).iter_blob_sizes(sorted(there & self._journal.done.keys()))
+        known = {
+            found.digest
+            for found in sizes
+            if found.size == self._journal.done[found.digest] == chosen.blobs[found.digest]
+        }
         doubtful = sorted(there - known)
         self._progress.start("data at the target", sum(chosen.blobs[digest] for digest in doubtful), "B")
         for digest, whole in zip(doubtful, map_bounded(self._is_whole, doubtful, self._jobs), strict=True):

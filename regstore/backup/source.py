@@ -27,7 +27,7 @@ from regstore_drivers.base import HasLocalPath
 from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from regstore.inventory.mark import Marks
     from regstore.registry import Registry
@@ -345,8 +345,7 @@ def assemble_snapshot(
     sequence: int,
     blobs: Mapping[Digest, int],
     new: tuple[int, int],
-    findings: Sequence[BackupFinding],
-    broken: set[str],
+    damage: Damage,
     *,
     identity: str = "",
 ) -> Snapshot:
@@ -357,8 +356,8 @@ def assemble_snapshot(
         sequence: its number in the store.
         blobs: digest to bytes of the data that the store has for it.
         new: how many of them, with how many bytes, this run stored.
-        findings: what was found wrong.
-        broken: images that cannot be restored whole.
+        damage: of the source. What is wrong with other snapshots or packs of the store does not make this one
+            incomplete.
         identity: its id; empty: a new one.
     """
     counts = source.counts
@@ -367,7 +366,7 @@ def assemble_snapshot(
         sequence,
         source.taken_at,
         source.location,
-        is_clean(findings),
+        is_clean(damage.findings),
         counts.repository_count,
         counts.tag_count,
         counts.revision_count,
@@ -376,8 +375,8 @@ def assemble_snapshot(
         sum(blobs.values()),
         *new,
         source.attributes(),
-        sorted(broken),
-        [found.to_json() for found in findings],
+        sorted(damage.broken),
+        [found.to_json() for found in damage.findings],
         __version__,
         socket.gethostname(),
     )

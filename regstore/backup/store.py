@@ -26,7 +26,6 @@ from regstore.backup.pack import (
     read_member,
 )
 from regstore.backup.snapshot import Snapshot, SnapshotDamagedError, parse_snapshot
-from regstore.digest import Digest, format_digest
 from regstore.lock import hold_lock, remove_lock
 from regstore.registry.ends import check_apart
 from regstore.transfer import copy_blobs
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from regstore.backup.engine import SnapshotFile
+    from regstore.digest import Digest
     from regstore.lock import Holder
     from regstore.transfer import Failed, Item, Journal
     from regstore.work import Cancel, Progress
@@ -247,18 +247,6 @@ class Store:
             raise DriverError(
                 f"the pack is damaged: {error}", operation="read", key=key, location=self.location
             ) from error
-
-    def is_whole(self, digest: Digest) -> bool:
-        """Read a blob and tell whether it hashes to its name; False also when it cannot be read."""
-        try:
-            with self.open(digest) as stream:
-                algorithm, _, expected = format_digest(digest).partition(":")
-                hasher = hashlib.new(algorithm)
-                while piece := stream.read(1024 * 1024):
-                    hasher.update(piece)
-        except DriverError:
-            return False
-        return hasher.hexdigest() == expected
 
     def _read_frame(self, packed: Packed) -> bytes:
         key = layout.pack_key(packed.pack)

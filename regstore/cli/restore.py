@@ -98,8 +98,8 @@ def command(session: Session, /, store: str, root: str, **arguments: Any) -> NoR
 def _report(
     plan: RestorePlan, result: RestoreResult | None, started: float, location: str, *, as_json: bool, quiet: bool
 ) -> NoReturn:
-    findings: list[BackupFinding] = result.findings if result else plan.findings
-    code = 0 if is_clean(findings) and not plan.chosen.lost else 1
+    findings: list[BackupFinding] = result.findings if result else [*plan.findings, *plan.losses]
+    code = 0 if is_clean(findings) else 1
     if result:
         mention_dead(result.dead_holder, quiet=quiet)
     if as_json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from regstore.digest import Digest, format_digest
@@ -103,11 +104,12 @@ def copy_blobs(
     done: list[Item | Failed] = []
     began = time.monotonic()
     try:
-        for outcome in map_bounded(copier.copy, items, jobs):
-            done.append(outcome)
-            if len(done) >= _BATCH_COUNT or time.monotonic() - began >= _BATCH_SECONDS:
-                yield from _commit(target, done, journal)
-                done, began = [], time.monotonic()
+        with closing(map_bounded(copier.copy, items, jobs)) as outcomes:  # no thread writes when it has ended
+            for outcome in outcomes:
+                done.append(outcome)
+                if len(done) >= _BATCH_COUNT or time.monotonic() - began >= _BATCH_SECONDS:
+                    yield from _commit(target, done, journal)
+                    done, began = [], time.monotonic()
         yield from _commit(target, done, journal)
     finally:
         if isinstance(target, BulkWriter):

@@ -16,7 +16,7 @@ from regstore.backup.borg.store import META, PREFIX, BorgStore
 from regstore.backup.catalogue import finding
 from regstore.backup.create import CreateOptions, CreateResult
 from regstore.backup.select import iter_snapshots
-from regstore.backup.source import Source, assemble_snapshot
+from regstore.backup.source import Damage, Source, assemble_snapshot
 from regstore.errors import LockedError, UsageError
 from regstore.hashing import is_whole
 from regstore.layout import BlobData
@@ -108,19 +108,18 @@ class _Creation:
         new = {digest for digest in sizes if digest not in known}
         self._hash(sorted(new), sizes)
         whole = {digest: size for digest, size in sizes.items() if digest not in self._failures}
-        draft = assemble_snapshot(source, sequence + 1, whole, (0, 0), [], set())
+        draft = assemble_snapshot(source, sequence + 1, whole, (0, 0), Damage())
         data_archive = f"{PREFIX}{draft.head.name}"
         stored = self._store_data(data_archive, whole, new)
         damage = source.find_damage(stored.__contains__, self._failures)
-        moved = source.reread_tags() if new else []
-        findings = [*damage.findings, *moved, *damaged]
+        if new:
+            damage.findings += source.reread_tags()
+        findings = [*damage.findings, *damaged]
         if self._store.repository.stale_locks:
             findings.append(finding("dead-run", self._store.location, "; ".join(self._store.repository.stale_locks)))
         added = new & stored.keys()
         counts = (len(added), sum(stored[digest] for digest in added))
-        snapshot = assemble_snapshot(
-            source, sequence + 1, stored, counts, findings, damage.broken, identity=draft.head.id
-        )
+        snapshot = assemble_snapshot(source, sequence + 1, stored, counts, damage, identity=draft.head.id)
         self._cancel.check()
         self._store.repository.create_from(f"{data_archive}{META}", SNAPSHOT_FILE, snapshot.encode())
         self._check_kept(data_archive)
