@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from regstore_drivers import bulk
-from regstore_drivers.bulk import SYNC_BYTES, Attributes, BulkWriter, sync_file_system
+from regstore_drivers.bulk import SYNC_BYTES, Attributes, BulkWriter, remove_temporary_files, sync_file_system
 from regstore_drivers.errors import AlreadyExists, DigestMismatch, DriverError, InvalidKey, NotFound
 from support.programs import require_root
 
@@ -230,3 +230,15 @@ def test_syncing_a_file_system_that_is_not_there_is_an_error(tmp_path: Path) -> 
     sync_file_system(str(tmp_path))
     with pytest.raises(FileNotFoundError):
         sync_file_system(str(tmp_path / "absent"))
+
+
+def test_what_dead_writes_left_is_removed_and_nothing_else(writer: BulkWriter, root: Path) -> None:
+    writer.write("a/b/one", SMALL, len(SMALL))
+    writer.write("a/two", SMALL, len(SMALL))
+    (root / "kept").write_bytes(b"kept")
+    assert len(files(root)) == 3
+
+    assert remove_temporary_files(str(root)) == 2
+
+    assert files(root) == {"kept": b"kept"}
+    assert remove_temporary_files(str(root / "absent")) == 0

@@ -336,6 +336,7 @@ def test_a_damaged_snapshot_is_told_and_left_alone(root: Path, store: Store, tmp
     assert worst(second.findings) == [("snapshot-damaged", first.head.id, ())]
     assert path.read_bytes() == before
     assert second.head.sequence == 2
+    assert second.head.is_complete
 
 
 def test_temporary_files_of_dead_runs_are_removed(root: Path, store: Store, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from regstore.backup import PruneOptions, PruneResult, Rules, Store
 from regstore.backup.prune import read_condemned
 from regstore.errors import LockedError, RefusedError, StorageFailedError
 from regstore.work import Cancel
+from regstore_drivers.base import Driver
 from regstore_drivers.memory import MemoryDriver, from_url
+from regstore_drivers.wrappers import Faulty
 from support.backup import back_up, bring_back, contents_of, new_name
 from support.images import digest_of
 from support.killing import die_at
@@ -202,7 +204,7 @@ def test_a_prune_that_dies_anywhere_loses_nothing(root: Path, store: Store, tmp_
             opened = backup.open_store(str(tmp_path / "store"))
             assert_whole(opened, root, tmp_path / "restored")
             for _ in range(2):
-                backup.prune_store(opened, NOW)
+                assert backup.prune_store(opened, NOW).findings == []
             assert_whole(opened, root, tmp_path / "restored")
             assert not has(opened, OLD)
             assert len(opened.list_snapshots()) == 1
@@ -210,6 +212,34 @@ def test_a_prune_that_dies_anywhere_loses_nothing(root: Path, store: Store, tmp_
                 break
             number += 1
         assert number > 3
+
+
+def test_while_a_snapshot_cannot_be_deleted_no_data_go(root: Path) -> None:
+    made = backup.init_store(f"memory://{new_name()}")
+    faulty = Faulty(made.driver)
+    store = Store(faulty, made.id, 1)
+    back_up(root, store)
+    next_day(root)
+    back_up(root, store)
+    assert len(backup.prune_store(store, NOW).plan.condemned) == 1
+    VolumeWriter(root).push_image("app", "v4", [b"fourth"])
+    back_up(root, store)
+    before = objects_of_store(faulty)
+    faulty.fail_key("snapshots/*", "it is locked")
+
+    result = backup.prune_store(store, NOW)
+
+    assert [len(result.plan.removed), len(result.plan.deleted)] == [1, 1]
+    assert kinds(result) == ["delete-failed"]
+    assert objects_of_store(faulty) == before
+    assert backup.verify_store(store, backup.VerifyOptions(is_full=True)).findings == []
+    again = backup.prune_store(store, NOW)
+    assert [kinds(again), len(again.plan.removed), len(again.plan.deleted)] == [[], 1, 1]
+
+
+def objects_of_store(driver: Driver) -> set[str]:
+    """The keys of all snapshots and data."""
+    return {entry.key for prefix in ("blobs/", "packs/", "snapshots/") for entry in driver.list(prefix)}
 
 
 def test_an_object_store_is_pruned_in_batches(root: Path) -> None:

@@ -292,6 +292,40 @@ def test_what_the_store_lost_is_named_and_the_rest_comes_back(
     assert again.head.broken == []
 
 
+def test_each_lost_blob_names_the_images_that_it_hurts(root: Path, tmp_path: Path) -> None:
+    other = b"other" * 30_000
+    VolumeWriter(root).push_image("app", "v3", [other, LARGE])
+    store = backup.init_store(str(tmp_path / "store"))
+    back_up(root, store)
+    for data in (LARGE, other):
+        digits = digest_of(data).partition(":")[2]
+        (tmp_path / f"store/blobs/sha256/{digits[:2]}/{digits}").unlink()
+
+    result = bring_back(store, tmp_path / "new")
+
+    images = {one.subject: one.images for one in result.findings if one.id == "store-blob-missing"}
+    assert images == {
+        digest_of(LARGE): ("app:multi", "app:v1", "app:v2", "app:v3"),
+        digest_of(other): ("app:v3",),
+    }
+
+
+def test_a_part_whose_manifest_the_store_lost_is_not_restored_as_far_as_it_goes(
+    root: Path, store: Store, tmp_path: Path
+) -> None:
+    """What a manifest needs that cannot be read is not known, even where the target has that manifest."""
+    shutil.rmtree(tmp_path / "store/packs")
+    manifest = blob_key(digest_at(root, "app", "v1"))
+    place = tmp_path / "new" / manifest
+    place.parent.mkdir(parents=True)
+    shutil.copy(root / manifest, place)
+
+    result = bring_back(store, tmp_path / "new", options=some(tags=("v1",)))
+
+    assert "app:v1" in result.plan.chosen.lost  # and its signature
+    assert tags_at(tmp_path / "new") == set()
+
+
 # A restore that ends early
 
 
@@ -336,3 +370,42 @@ def test_a_dry_run_writes_nothing(root: Path, store: Store, tmp_path: Path) -> N
     assert plan.tag_count == len(tags_at(root))
     assert plan.total_bytes == sum(len(data) for key, data in contents_of(root).items() if key.endswith("/data"))
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_restore_that_was_stopped_reads_what_is_cut_again_and_removes_what_it_left(
+    root: Path, store: Store, tmp_path: Path
+) -> None:
+    stop_before_links(store, tmp_path / "new")
+    blobs = sorted((tmp_path / "new" / layout.BLOBS).rglob("data"))
+    os.truncate(blobs[0], 1)
+    blobs[1].unlink()
+    left = blobs[2].parent / ".deadbeef.regstore-tmp"
+    left.write_bytes(b"half")
+
+    result = bring_back(store, tmp_path / "new")
+
+    assert result.plan.is_resumed
+    assert result.written_count == 2
+    assert contents_of(tmp_path / "new") == contents_of(root)
+
+
+def test_a_restore_that_was_stopped_replaces_no_tag_that_was_pushed_since(store: Store, tmp_path: Path) -> None:
+    stop_before_links(store, tmp_path / "new")
+    mine = VolumeWriter(tmp_path / "new").push_image("app", "v1", [b"mine"])
+
+    with pytest.raises(RefusedError) as caught:
+        bring_back(store, tmp_path / "new")
+
+    assert caught.value.code == "target-not-empty"
+    assert digest_at(tmp_path / "new", "app", "v1") == mine.digest
+    merged = bring_back(store, tmp_path / "new", options=some(merge=True))
+    assert [one.id for one in merged.findings] == ["tag-replaced"]
+
+
+def stop_before_links(store: Store, target: Path) -> None:
+    """Restore all data, and no link."""
+    cancel = Cancel()
+    snapshot = backup.find_snapshot(store, "latest")
+    restore = backup.Restore(store, snapshot, open_target(str(target)), progress=Stop("links", cancel), cancel=cancel)
+    with pytest.raises(InterruptedRunError):
+        restore.apply(restore.plan())

@@ -142,6 +142,20 @@ def test_a_restore_says_what_it_would_do_and_what_it_did(place: Place) -> None:
     assert merged["kept_blobs"] == merged["blobs"] > 0
 
 
+def test_a_dry_run_names_the_images_that_cannot_come_back(place: Place) -> None:
+    data = b"lost" * 30_000
+    place.writer.push_image("app", "big", [data])
+    place.create()
+    digits = digest_of(data).partition(":")[2]
+    (place.store / f"blobs/sha256/{digits[:2]}/{digits}").unlink()
+
+    planned = place.run("restore", "--dry-run", "--json", place.store, place.new).expect(1).json
+
+    lost = [found for found in planned["findings"] if found["id"] == "image-lost"]
+    assert [found["images"] for found in lost] == [["app:big"]]
+    assert "app:big" in place.run("restore", "--dry-run", place.store, place.new).expect(1).stdout
+
+
 def test_tags_that_a_merge_moves_are_listed_first(place: Place) -> None:
     place.create()
     mine = VolumeWriter(place.new).push_image("app", "v1", [b"mine"])
