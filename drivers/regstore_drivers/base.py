@@ -240,6 +240,18 @@ class HasMultipart(Protocol):
 
 
 @runtime_checkable
+class HasMultipartResume(Protocol):
+    """The storage can go on with an incomplete upload of ours."""
+
+    def resume_multipart(self, upload: MultipartUpload) -> None:
+        """Let the next write of that key go on with an upload, if there is a use for it.
+
+        Its source is read and hashed as ever; a finished part is not sent again when it is the same. For uploads only
+        that the caller knows to be its own: one that a registry has open must not be completed by another.
+        """
+
+
+@runtime_checkable
 class HasMultipartSize(Protocol):
     """The storage tells the size of incomplete multipart uploads, each for a request or more."""
 

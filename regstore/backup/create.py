@@ -137,12 +137,12 @@ class _Creation:
         source.check_not_empty()
         listing = self._store.take_listing()
         self._store.remove_leftovers(listing.leftovers)
-        self._store.abort_uploads()
         known = self._read_snapshots(listing.snapshots)
         damaged_packs = self._store.load_packed(listing.packs)
         known.findings += [finding("pack-damaged", name, reason) for name, reason in damaged_packs.items()]
         self._find_stored(source, listing, known, journal)
-        self._store_missing(sorted(source.blobs - self._stored.keys()), source, journal)
+        with self._store.resuming_uploads():
+            self._store_missing(sorted(source.blobs - self._stored.keys()), source, journal)
         damage = source.find_damage(self._is_stored, self._failures)
         if self._new_count:
             damage.findings += source.reread_tags()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
@@ -405,6 +409,118 @@ def test_clock_is_the_servers(s3_driver: S3Driver) -> None:
     assert abs(first - time.time()) < 3
     time.sleep(0.05)
     assert s3_driver.now() >= first + 0.05
+
+
+def begin_parts(driver: S3Driver, monkeypatch: pytest.MonkeyPatch, data: bytes, count: int) -> MultipartUpload:
+    """Write as a process that is killed after so many parts."""
+    with monkeypatch.context() as patch:
+        patch.setattr("regstore_drivers.s3.upload.aborting", lambda *_: nullcontext())
+        stream = CutOff(data[: count * 5 * MIB])
+        with pytest.raises(Killed):
+            driver.write("large", lambda: stream, len(data), sha256(data))
+    (upload,) = driver.list_multipart("large")
+    return upload
+
+
+class Killed(Exception):  # noqa: N818
+    """Stands for the death of the process."""
+
+
+class CutOff(io.BytesIO):
+    """Ends with a death."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return bytes as long as there are some."""
+        if not (piece := super().read(size)):
+            raise Killed
+        return piece
+
+    read1 = read
+
+
+def count_parts(driver: S3Driver) -> list[int]:
+    """Return the list that the numbers of sent parts are put on from now on."""
+    sent: list[int] = []
+    events = driver._connection.client.meta.events
+    events.register("before-parameter-build.s3.UploadPart", lambda params, **_: sent.append(params["PartNumber"]))
+    return sent
+
+
+@pytest.mark.parametrize("has_checksums", [True, False])
+def test_an_upload_is_gone_on_with_and_only_what_is_missing_is_sent(
+    s3_store: S3Store, monkeypatch: pytest.MonkeyPatch, has_checksums: bool
+) -> None:
+    driver = s3_store.driver(driver=PARTS)
+    driver._connection.has_checksums = has_checksums
+    data = random.Random(1).randbytes(17 * MIB)
+    upload = begin_parts(driver, monkeypatch, data, 2)
+    sent = count_parts(driver)
+
+    driver.resume_multipart(upload)
+    driver.write("large", data, len(data), sha256(data))
+
+    assert sent == [3, 4]
+    assert driver.read("large", len(data)) == data
+    assert uploads(driver) == []
+    driver.write("large", data, len(data), sha256(data))  # once only
+    assert sent == [3, 4, 1, 2, 3, 4]
+
+
+def test_parts_of_other_data_are_sent_again(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = s3_store.driver(driver=PARTS)
+    data = random.Random(1).randbytes(17 * MIB)
+    upload = begin_parts(driver, monkeypatch, data[: 5 * MIB] + bytes(12 * MIB), 3)
+    sent = count_parts(driver)
+    data = data[: 11 * MIB]  # fewer parts than were begun
+
+    driver.resume_multipart(upload)
+    driver.write("large", data, len(data), sha256(data))
+
+    assert sent == [2, 3]
+    assert driver.read("large", len(data)) == data
+    assert uploads(driver) == []
+
+
+def test_a_write_that_fails_aborts_the_upload_that_it_went_on_with(
+    s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = s3_store.driver(driver=PARTS)
+    data = random.Random(1).randbytes(17 * MIB)
+    driver.resume_multipart(begin_parts(driver, monkeypatch, data, 2))
+
+    with pytest.raises(DigestMismatch):
+        driver.write("large", data, len(data), sha256(b"else"))
+
+    assert uploads(driver) == []
+    assert list(driver.list("")) == []
+
+
+@pytest.mark.parametrize("options", [{"encrypt": True}, {"storage_class": "REDUCED_REDUNDANCY"}], ids=str)
+def test_an_upload_that_was_begun_for_other_attributes_is_not_used(
+    moto: MotoServer, moto_bucket: str, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """SeaweedFS encrypts only with a server of keys beside it."""
+    store = S3Store(moto, moto_bucket, uuid.uuid4().hex, open_s3)
+    data = random.Random(1).randbytes(11 * MIB)
+    upload = begin_parts(store.driver(driver=PARTS), monkeypatch, data, 1)
+    driver = store.driver(driver=PARTS, **options)
+    sent = count_parts(driver)
+
+    driver.resume_multipart(upload)
+    driver.write("large", data, len(data), sha256(data))
+
+    assert sent == [1, 2, 3]
+    assert driver.abort_multipart(upload)
+
+
+def test_an_upload_that_is_gone_is_begun_anew(s3_store: S3Store) -> None:
+    driver = s3_store.driver(driver=PARTS)
+    data = random.Random(1).randbytes(6 * MIB)
+    driver.resume_multipart(MultipartUpload("large", "no-such-id", 0.0))
+
+    driver.write("large", data, len(data), sha256(data))
+
+    assert driver.read("large", len(data)) == data
 
 
 def test_incomplete_uploads_are_listed_and_aborted(s3_store: S3Store) -> None:

@@ -381,6 +381,34 @@ def test_a_list_of_uploads_never_just_ends(fake: FakeS3, fake_driver: S3Driver, 
         list(fake_driver.list_multipart(""))
 
 
+FINISHED = Reply(
+    body=f"<ListPartsResult><IsTruncated>false</IsTruncated><Part><PartNumber>1</PartNumber><Size>{MIB}</Size>"
+    f"<ETag>{hashlib.md5(b'x' * MIB).hexdigest()}</ETag></Part></ListPartsResult>".encode()
+)
+
+
+def test_an_upload_that_may_not_be_gone_on_with_is_begun_anew(fake: FakeS3, fake_driver: S3Driver) -> None:
+    refused = error(400, "InvalidRequest")
+    for replies in ([refused, NO_CONTENT], [PART, refused, NO_CONTENT]):  # its second part, or its completion
+        fake.requests.clear()
+        fake_driver.resume_multipart(MultipartUpload("a", "begun", 0.0))
+        fake.reply(FINISHED, *replies, CREATED, PART, PART, COMPLETED, head(MIB + 1))
+
+        write_parts(fake_driver)
+
+        assert fake.requests[0].query["uploadId"] == "begun"
+        assert [one.query["uploadId"] for one in fake.requests if one.method == "DELETE"] == ["begun"]
+        assert [one.query.get("uploadId") for one in fake.requests[-5:-1]] == [None, *["upload-1"] * 3]
+
+
+def test_parts_that_may_not_be_listed_are_an_error(fake: FakeS3, fake_driver: S3Driver) -> None:
+    fake_driver.resume_multipart(MultipartUpload("a", "begun", 0.0))
+    fake.reply(error(403, "AccessDenied"))
+
+    with pytest.raises(PermissionDenied):
+        write_parts(fake_driver)
+
+
 def test_abort_goes_on_when_parts_may_not_be_listed(fake: FakeS3, fake_driver: S3Driver) -> None:
     upload = MultipartUpload("a", "id", 0.0)
     fake.reply(error(403, "AccessDenied"), NO_CONTENT)

@@ -17,8 +17,10 @@ from regstore_drivers.base import (
     HasDirectories,
     HasLocalPath,
     HasMultipart,
+    HasMultipartResume,
     HasStoredChecksum,
     HasVersions,
+    MultipartUpload,
     ReadDriver,
 )
 from regstore_drivers.errors import DigestMismatch, NotFound, ReadOnlyDriver
@@ -26,7 +28,16 @@ from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.wrappers import Counting, Faulty, ReadOnly, Recording, Retrying, Throttled
 
-POWERS = (HasCapacity, HasClock, HasDirectories, HasLocalPath, HasMultipart, HasStoredChecksum, HasVersions)
+POWERS = (
+    HasCapacity,
+    HasClock,
+    HasDirectories,
+    HasLocalPath,
+    HasMultipart,
+    HasMultipartResume,
+    HasStoredChecksum,
+    HasVersions,
+)
 WRAPPERS: dict[str, Callable[[Driver], Driver]] = {
     "Counting": Counting,
     "Faulty": Faulty,
@@ -53,6 +64,9 @@ class Mighty(MemoryDriver):
     def remove_empty_directory(self, prefix: str) -> bool:
         return prefix == "empty/"
 
+    def resume_multipart(self, upload: MultipartUpload) -> None:
+        self.resumed = upload
+
     def local_path(self, key: str) -> str:
         return f"/{key}"
 
@@ -76,7 +90,7 @@ class TestPowers:
     def test_read_only_has_those_that_read(self, tmp_path: Path) -> None:
         assert powers_of(ReadOnly(MemoryDriver())) == {HasClock, HasMultipart}
         assert powers_of(ReadOnly(FilesystemDriver(str(tmp_path)))) == {HasCapacity, HasLocalPath}
-        assert powers_of(ReadOnly(Mighty())) == {*POWERS} - {HasDirectories}
+        assert powers_of(ReadOnly(Mighty())) == {*POWERS} - {HasDirectories, HasMultipartResume}
 
     @pytest.mark.parametrize("name", [*WRAPPERS, "ReadOnly"])
     def test_they_are_those_of_the_driver(self, name: str) -> None:
@@ -101,6 +115,9 @@ class TestPowers:
             assert isinstance(driver, HasDirectories)
             assert driver.remove_empty_directory("empty/")
             assert not driver.remove_empty_directory("full/")
+            assert isinstance(driver, HasMultipartResume)
+            driver.resume_multipart(upload)
+            assert mighty.resumed == upload
             assert driver.abort_multipart(upload)
             assert not driver.abort_multipart(upload)
 

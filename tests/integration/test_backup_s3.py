@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,47 @@ def test_a_run_without_change_only_lists(
     assert target.counts == {"list": 20, "list_multipart": 1, "write": 2, "read": 2, "stat": 1, "delete": 1}
     assert target.bytes_read < 1000
     assert {name for name in source.counts if not name.startswith("list")} == {"stat", "now"}
+
+
+@pytest.mark.s3
+def test_a_backup_that_was_killed_goes_on_with_the_parts_of_its_upload(
+    tmp_path: Path, seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random.Random(1).randbytes(23 << 20)
+    VolumeWriter(tmp_path / "volume").push_image("app", "v1", [data])
+    parts = {"multipart_threshold": 5 << 20, "part_min": 5 << 20}
+    driver = open_s3(seaweed, s3_bucket, "stores/one", driver=parts)
+    store = store_at(driver)
+    sent: list[tuple[str, int]] = []
+
+    def send(params: dict[str, Any], **_: object) -> None:
+        if dies and params["PartNumber"] == 4:
+            raise Killed
+        sent.append((params["Key"], params["PartNumber"]))
+
+    driver._connection.client.meta.events.register("before-parameter-build.s3.UploadPart", send)
+    dies = True
+    with monkeypatch.context() as patch:  # who is killed aborts nothing
+        patch.setattr("regstore_drivers.s3.upload.aborting", lambda *_: nullcontext())
+        with pytest.raises(Killed):
+            backup.create_backup(open_registry(str(tmp_path / "volume")), store)
+    assert [number for _, number in sent] == [1, 2, 3]
+    client = seaweed.client()
+    client.create_multipart_upload(Bucket=s3_bucket, Key="stores/one/blobs/sha256/ab/of-no-use")
+    dies = False
+
+    created = backup.create_backup(open_registry(str(tmp_path / "volume")), Store(Counting(driver), "test-store", 8))
+
+    assert created.head.is_complete
+    assert [number for _, number in sent] == [1, 2, 3, 4, 5]
+    assert list(driver.list_multipart("")) == []
+    restore = backup.Restore(store, backup.find_snapshot(store, "latest"), open_target(str(tmp_path / "new")))
+    restore.apply(restore.plan())
+    assert contents_of(tmp_path / "new") == contents_of(tmp_path / "volume")
+
+
+class Killed(BaseException):
+    """Stands for the death of the process."""
 
 
 class Unreliable(Forwarding):

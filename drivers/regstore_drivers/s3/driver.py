@@ -68,6 +68,7 @@ class S3Driver(S3Reader, Driver):
     ) -> None:
         super().__init__(options)
         self._threshold = multipart_threshold
+        self._begun: dict[str, str] = {}
         self._part_min = part_min
 
     @property
@@ -128,7 +129,8 @@ class S3Driver(S3Reader, Driver):
             if size <= self._threshold:
                 upload.put(source, size, digest, if_absent=if_absent)
             else:
-                upload.put_parts(source, size, digest, if_absent=if_absent, part_min=self._part_min)
+                begun = self._begun.pop(key, None)
+                upload.put_parts(source, size, digest, if_absent=if_absent, part_min=self._part_min, begun=begun)
         return entry_of(key, self._head("write", key))
 
     def copy(self, src: str, dst: str) -> Entry:
@@ -209,6 +211,14 @@ class S3Driver(S3Reader, Driver):
                     return False
                 raise
         return True
+
+    def resume_multipart(self, upload: MultipartUpload) -> None:
+        """Let the next write of that key in parts go on with an upload. See `HasMultipartResume.resume_multipart`.
+
+        A part is the same when its SHA-256 is, or, on a server that tells none, its MD5. One of another storage class
+        is not used, and none at all where objects are encrypted: what the upload was begun with cannot be seen.
+        """
+        self._begun[upload.key] = upload.upload_id
 
     def multipart_size(self, upload: MultipartUpload) -> int:
         """Return the bytes of the parts of an incomplete upload; 0 when it is gone.

@@ -15,7 +15,9 @@ from regstore_drivers.errors import AlreadyExists
 from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, is_upload_gone, required
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
+
+    from mypy_boto3_s3.type_defs import PartTypeDef
 
     from regstore_drivers.base import Source
     from regstore_drivers.s3.connection import Connection
@@ -97,9 +99,31 @@ class Upload:
                 return
 
     def put_parts(
-        self, source: Source, size: int, digest: str | None, *, if_absent: bool, part_min: int = PART_MIN_BYTES
+        self,
+        source: Source,
+        size: int,
+        digest: str | None,
+        *,
+        if_absent: bool,
+        part_min: int = PART_MIN_BYTES,
+        begun: str | None = None,
     ) -> None:
-        """Store in parts; nothing is left behind when it fails, as far as the storage can still be reached."""
+        """Store in parts; nothing is left behind when it fails, as far as the storage can still be reached.
+
+        Args:
+            source: see `Driver.write`, as `size`, `digest` and `if_absent`.
+            part_min: the smallest part, in bytes.
+            begun: the id of an upload to go on with, if it is still there and fits.
+        """
+        if begun is not None and (finished := self._list_finished(begun)):
+            has_checksums = self._connection.has_checksums
+            try:
+                self._send(begun, finished, source, size, digest, if_absent, part_min, checksums=has_checksums)
+            except (ClientError, _Refused) as error:
+                if isinstance(error, ClientError) and not is_refusal(error):
+                    raise
+            else:
+                return
         if self._connection.has_checksums:
             try:
                 self._put_parts(source, size, digest, if_absent, part_min, checksums=True)
@@ -112,7 +136,7 @@ class Upload:
     def _put_parts(
         self, source: Source, size: int, digest: str | None, if_absent: bool, part_min: int, *, checksums: bool
     ) -> None:
-        client: Any = self._connection.client
+        client = self._connection.client
         attributes = dict(self._attributes)
         if checksums:
             attributes["ChecksumAlgorithm"] = "SHA256"
@@ -122,6 +146,22 @@ class Upload:
             if checksums and is_refusal(error):
                 raise _Refused from error
             raise
+        self._send(upload_id, {}, source, size, digest, if_absent, part_min, checksums=checksums)
+
+    def _send(
+        self,
+        upload_id: str,
+        finished: Mapping[int, PartTypeDef],
+        source: Source,
+        size: int,
+        digest: str | None,
+        if_absent: bool,
+        part_min: int,
+        *,
+        checksums: bool,
+    ) -> None:
+        """Send the parts that are not finished, and complete the upload; it is aborted when that fails."""
+        client: Any = self._connection.client
         with (
             aborting(self._connection, self._where, upload_id),
             closing(self._promised(source, size, digest)) as pieces,
@@ -129,16 +169,37 @@ class Upload:
             parts = []
             for number, data in enumerate(_in_blocks(pieces, part_size(size, part_min)), 1):
                 checksum = {"ChecksumSHA256": _sha256(data)} if checksums else {}
-                try:
-                    answer = client.upload_part(
-                        **self._where, UploadId=upload_id, PartNumber=number, Body=data, **checksum
-                    )
-                except ClientError as error:
-                    if checksums and number == 1 and is_refusal(error):
-                        raise _Refused from error
-                    raise
+                if number in finished and _is_same(finished[number], data):
+                    answer: Any = finished[number]
+                else:
+                    try:
+                        answer = client.upload_part(
+                            **self._where, UploadId=upload_id, PartNumber=number, Body=data, **checksum
+                        )
+                    except ClientError as error:
+                        if checksums and number == 1 and is_refusal(error):
+                            raise _Refused from error
+                        raise
                 parts.append({"PartNumber": number, "ETag": required(answer, "ETag"), **checksum})
             self._complete(upload_id, parts, self._condition(if_absent))
+
+    def _list_finished(self, upload_id: str) -> dict[int, PartTypeDef]:
+        """Return the finished parts of an upload by their numbers; none when it is gone or is not to be used."""
+        if "ServerSideEncryption" in self._attributes:
+            return {}
+        wanted = self._attributes.get("StorageClass", "STANDARD")
+        finished: dict[int, PartTypeDef] = {}
+        client: Any = self._connection.client
+        try:
+            for page in client.get_paginator("list_parts").paginate(**self._where, UploadId=upload_id):
+                if page.get("StorageClass", wanted) != wanted:
+                    return {}
+                finished.update((part["PartNumber"], part) for part in page.get("Parts", ()))
+        except ClientError as error:
+            if not is_upload_gone(error):
+                raise
+            return {}
+        return finished
 
     def _complete(self, upload_id: str, parts: list[dict[str, Any]], condition: dict[str, str]) -> None:
         complete: Any = self._connection.client.complete_multipart_upload
@@ -205,6 +266,15 @@ def _in_blocks(pieces: Iterator[bytes | memoryview], size: int) -> Iterator[byte
                 block = bytearray()
     if block:
         yield block
+
+
+def _is_same(part: PartTypeDef, data: bytearray) -> bool:
+    """Tell whether a finished part holds these bytes: by its SHA-256, or its MD5 where the server tells none."""
+    if part.get("Size") != len(data):
+        return False
+    if checksum := part.get("ChecksumSHA256"):
+        return checksum == _sha256(data)
+    return part.get("ETag", "").strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _sha256(data: bytearray) -> str:

@@ -12,6 +12,7 @@ from regstore_drivers.base import (
     HasClock,
     HasDirectories,
     HasMultipart,
+    HasMultipartResume,
     HasMultipartSize,
     HasStoredChecksum,
     HasVersions,
@@ -39,6 +40,7 @@ POWERS: dict[type, tuple[str, ...]] = {
     **READ_POWERS,
     HasDirectories: ("remove_empty_directory",),
     HasMultipart: ("list_multipart", "abort_multipart"),
+    HasMultipartResume: ("resume_multipart",),
 }
 """All optional powers but HasLocalPath: whoever has the path of a file goes past the wrapper."""
 
