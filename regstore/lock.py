@@ -23,7 +23,7 @@ from regstore.errors import LockedError
 from regstore.layout import HOME
 from regstore.work import Cancel
 from regstore_drivers.base import HasLocalPath
-from regstore_drivers.errors import AlreadyExists, DriverError, NotFound
+from regstore_drivers.errors import AlreadyExists, DriverError, NotFound, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ def remove_lock(driver: Driver, key: str) -> tuple[bool, Holder | None]:
         DriverError: it cannot be read or removed.
     """
     try:
-        content = driver.read(key)
+        content = _read(driver, key)
     except NotFound:
         return False, None
     if isinstance(driver, HasLocalPath) and not content:
@@ -251,9 +251,16 @@ def _overwrite(descriptor: int, data: bytes) -> None:
     os.fsync(descriptor)
 
 
+def _read(driver: ReadDriver, key: str) -> bytes:
+    try:
+        return driver.read(key)
+    except TooLarge:
+        return b"no lock of ours"
+
+
 def _read_holder(driver: ReadDriver, key: str) -> Holder | None:
     try:
-        return Holder.parse(driver.read(key))
+        return Holder.parse(_read(driver, key))
     except NotFound:
         return None
 

@@ -22,7 +22,7 @@ from regstore.errors import InterruptedRunError, LockedError
 from regstore.lock import LOCK, Holder, clock_resolution, current_holder, hold_lock, remove_lock
 from regstore.registry import Registry
 from regstore.work import Cancel
-from regstore_drivers.base import Driver, Entry
+from regstore_drivers.base import READ_LIMIT_BYTES, Driver, Entry
 from regstore_drivers.errors import DriverError, Unavailable
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.memory import MemoryDriver
@@ -288,10 +288,11 @@ def test_what_can_be_done_about_a_lock_is_said_as_the_caller_wants(driver: Drive
     assert "remove" not in caught.value.hint
 
 
+@pytest.mark.parametrize("content", [b"nonsense", bytes(READ_LIMIT_BYTES + 1)], ids=["unknown", "huge"])
 @pytest.mark.parametrize(("remedy", "expected"), [("", LOCK), ("run regstore backup unlock", "backup unlock")])
-def test_a_lock_that_cannot_be_understood_comes_with_a_way_out(remedy: str, expected: str) -> None:
+def test_a_lock_that_cannot_be_understood_comes_with_a_way_out(remedy: str, expected: str, content: bytes) -> None:
     driver = MemoryDriver()
-    hold(driver, b"nonsense")
+    hold(driver, content)
 
     with pytest.raises(LockedError) as caught, hold_lock(driver, "x", remedy=remedy):
         pytest.fail("broken")
@@ -329,7 +330,9 @@ def test_waiting_for_a_lock_ends_when_asked_to(driver: Driver) -> None:
         pass
 
 
-@pytest.mark.parametrize("content", [b"nonsense", None], ids=["unknown", "another host"])
+@pytest.mark.parametrize(
+    "content", [b"nonsense", bytes(READ_LIMIT_BYTES + 1), None], ids=["unknown", "huge", "another host"]
+)
 def test_any_lock_can_be_removed(driver: Driver, content: bytes | None) -> None:
     holder = replace(dead_holder(), host="elsewhere")
     hold(driver, content or holder)
