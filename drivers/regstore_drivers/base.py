@@ -250,6 +250,9 @@ class HasMultipartResume(Protocol):
         that the caller knows to be its own: one that a registry has open must not be completed by another.
         """
 
+    def watch_multipart(self, on_begin: Callable[[MultipartUpload], object] | None) -> None:
+        """Call this with every upload that a write begins, before its first part is sent; None: no more."""
+
 
 @runtime_checkable
 class HasMultipartSize(Protocol):

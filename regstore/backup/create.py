@@ -19,7 +19,7 @@ from regstore.digest import Digest, is_digest_of
 from regstore.errors import StorageFailedError
 from regstore.hashing import is_whole
 from regstore.state import open_state
-from regstore.transfer import Failed, Item, Paced, VolumeOrigin, copy_blobs, open_journal
+from regstore.transfer import Failed, Item, Paced, VolumeOrigin, copy_blobs, open_journal, resuming_uploads
 from regstore.transfer.copying import SECOND_LOOK_SECONDS
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import HasLocalPath
@@ -141,7 +141,7 @@ class _Creation:
         damaged_packs = self._store.load_packed(listing.packs)
         known.findings += [finding("pack-damaged", name, reason) for name, reason in damaged_packs.items()]
         self._find_stored(source, listing, known, journal)
-        with self._store.resuming_uploads():
+        with resuming_uploads(self._store.driver, ""):  # nobody else uploads below a store
             self._store_missing(sorted(source.blobs - self._stored.keys()), source, journal)
         damage = source.find_damage(self._is_stored, self._failures)
         if self._new_count:

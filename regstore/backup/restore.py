@@ -20,7 +20,7 @@ from regstore.hashing import is_whole
 from regstore.lock import hold_lock
 from regstore.registry.scan import expected_link
 from regstore.state import NOTHING_KNOWN
-from regstore.transfer import Failed, Item, Link, Paced, TreeTarget, open_journal
+from regstore.transfer import Failed, Item, Link, Paced, TreeTarget, open_journal, resuming_uploads
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.bulk import Attributes, remove_temporary_files
@@ -215,7 +215,8 @@ class Restore:
         present = self._find_whole(chosen)
         result.kept_count = len(present)
         missing = [digest for digest in sorted(chosen.blobs) if digest not in present]
-        failures = self._copy(target, missing, chosen, result)
+        with resuming_uploads(self._driver, layout.BLOBS, self._journal):
+            failures = self._copy(target, missing, chosen, result)
         findings = self._leave_out(chosen, self._chooser(self._open_data()), failures)
         self._write_links(target, chosen, is_new=is_new)
         result.tag_count = plan.tag_count

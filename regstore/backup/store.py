@@ -30,7 +30,7 @@ from regstore.lock import hold_lock, remove_lock
 from regstore.registry.ends import check_apart
 from regstore.transfer import copy_blobs
 from regstore.work import map_bounded
-from regstore_drivers.base import Entry, HasLocalPath, HasMultipart, HasMultipartResume
+from regstore_drivers.base import Entry, HasLocalPath, HasMultipart
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
@@ -206,24 +206,6 @@ class Store:
         if isinstance(self.driver, HasMultipart):
             for upload in list(self.driver.list_multipart("")):
                 self.driver.abort_multipart(upload)
-
-    @contextmanager
-    def resuming_uploads(self) -> Iterator[None]:
-        """In the block, writes go on with the newest uploads in parts that runs which died have begun.
-
-        Nobody else uploads below a store, and the lock must be held. What had no use in the block is aborted after it,
-        unless it fails: then the next run may have a use for it.
-        """
-        if not isinstance(self.driver, HasMultipart):
-            yield
-            return
-        uploads = sorted(self.driver.list_multipart(""), key=lambda upload: upload.initiated)
-        if isinstance(self.driver, HasMultipartResume):
-            for upload in uploads:
-                self.driver.resume_multipart(upload)
-        yield
-        for upload in uploads:
-            self.driver.abort_multipart(upload)
 
     def forget_all_but(self, snapshots: Iterable[str]) -> None:
         """Drop what this host remembers of snapshots that are gone, and of all packs."""

@@ -4,6 +4,7 @@ from regstore.transfer.copying import BlobOrigin, Failed, Item, copy_blobs
 from regstore.transfer.journal import Journal, open_journal
 from regstore.transfer.pace import Paced
 from regstore.transfer.tree import Link, TreeTarget
+from regstore.transfer.uploads import resuming_uploads
 from regstore.transfer.volume import VolumeOrigin
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "VolumeOrigin",
     "copy_blobs",
     "open_journal",
+    "resuming_uploads",
 ]

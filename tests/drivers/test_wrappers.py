@@ -67,6 +67,9 @@ class Mighty(MemoryDriver):
     def resume_multipart(self, upload: MultipartUpload) -> None:
         self.resumed = upload
 
+    def watch_multipart(self, on_begin: Callable[[MultipartUpload], object] | None) -> None:
+        self.on_begin = on_begin
+
     def local_path(self, key: str) -> str:
         return f"/{key}"
 
@@ -118,6 +121,8 @@ class TestPowers:
             assert isinstance(driver, HasMultipartResume)
             driver.resume_multipart(upload)
             assert mighty.resumed == upload
+            driver.watch_multipart(print)
+            assert mighty.on_begin is print
             assert driver.abort_multipart(upload)
             assert not driver.abort_multipart(upload)
 

@@ -23,11 +23,11 @@ from regstore_drivers.s3 import S3Driver
 from regstore_drivers.wrappers import Counting, Retrying
 from regstore_drivers.wrappers._forwarding import Forwarding
 from support.backup import contents_of, objects_of
-from support.images import layers
+from support.images import digest_of, layers
 from support.pusher import Pusher
 from support.registry import Registry
 from support.seaweed import SeaweedServer
-from support.volume import VolumeWriter, tag_link_key
+from support.volume import VolumeWriter, blob_key, tag_link_key
 
 OpenS3 = Callable[..., S3Driver]
 LARGE = b"large" * 30_000
@@ -131,41 +131,78 @@ def test_a_run_without_change_only_lists(
     assert {name for name in source.counts if not name.startswith("list")} == {"stat", "now"}
 
 
+PARTS = {"multipart_threshold": 5 << 20, "part_min": 5 << 20}
+
+
+class Sending:
+    """Notes the numbers of the parts that a driver sends, and may die before one."""
+
+    def __init__(self, driver: S3Driver) -> None:
+        self.parts: list[int] = []
+        self.dies_at = 0
+        driver._connection.client.meta.events.register("before-parameter-build.s3.UploadPart", self._send)
+
+    def _send(self, params: dict[str, Any], **_: object) -> None:
+        if params["PartNumber"] == self.dies_at:
+            raise Killed
+        self.parts.append(params["PartNumber"])
+
+    def die_at(self, number: int, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+        """Do something as a process that is killed before it sends a part: nothing is aborted."""
+        self.dies_at = number
+        with monkeypatch.context() as patch:
+            patch.setattr("regstore_drivers.s3.upload.aborting", lambda *_: nullcontext())
+            with pytest.raises(Killed):
+                act()
+        self.dies_at = 0
+        self.parts.clear()
+
+
 @pytest.mark.s3
 def test_a_backup_that_was_killed_goes_on_with_the_parts_of_its_upload(
     tmp_path: Path, seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = random.Random(1).randbytes(23 << 20)
-    VolumeWriter(tmp_path / "volume").push_image("app", "v1", [data])
-    parts = {"multipart_threshold": 5 << 20, "part_min": 5 << 20}
-    driver = open_s3(seaweed, s3_bucket, "stores/one", driver=parts)
+    VolumeWriter(tmp_path / "volume").push_image("app", "v1", [random.Random(1).randbytes(23 << 20)])
+    driver = open_s3(seaweed, s3_bucket, "stores/one", driver=PARTS)
     store = store_at(driver)
-    sent: list[tuple[str, int]] = []
+    sending = Sending(driver)
 
-    def send(params: dict[str, Any], **_: object) -> None:
-        if dies and params["PartNumber"] == 4:
-            raise Killed
-        sent.append((params["Key"], params["PartNumber"]))
+    def create() -> backup.CreateResult:
+        return backup.create_backup(open_registry(str(tmp_path / "volume")), Store(Counting(driver), "test-store", 8))
 
-    driver._connection.client.meta.events.register("before-parameter-build.s3.UploadPart", send)
-    dies = True
-    with monkeypatch.context() as patch:  # who is killed aborts nothing
-        patch.setattr("regstore_drivers.s3.upload.aborting", lambda *_: nullcontext())
-        with pytest.raises(Killed):
-            backup.create_backup(open_registry(str(tmp_path / "volume")), store)
-    assert [number for _, number in sent] == [1, 2, 3]
-    client = seaweed.client()
-    client.create_multipart_upload(Bucket=s3_bucket, Key="stores/one/blobs/sha256/ab/of-no-use")
-    dies = False
+    sending.die_at(4, monkeypatch, create)
+    seaweed.client().create_multipart_upload(Bucket=s3_bucket, Key="stores/one/blobs/sha256/ab/of-no-use")
 
-    created = backup.create_backup(open_registry(str(tmp_path / "volume")), Store(Counting(driver), "test-store", 8))
+    created = create()
 
     assert created.head.is_complete
-    assert [number for _, number in sent] == [1, 2, 3, 4, 5]
+    assert sending.parts == [4, 5]
     assert list(driver.list_multipart("")) == []
     restore = backup.Restore(store, backup.find_snapshot(store, "latest"), open_target(str(tmp_path / "new")))
     restore.apply(restore.plan())
     assert contents_of(tmp_path / "new") == contents_of(tmp_path / "volume")
+
+
+@pytest.mark.s3
+def test_a_restore_that_was_killed_goes_on_with_its_own_uploads_only(
+    tmp_path: Path, seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry uploads its layers elsewhere, but moves them here in parts, too."""
+    data = random.Random(1).randbytes(23 << 20)
+    VolumeWriter(tmp_path / "volume").push_image("app", "v1", [data])
+    store = backup.init_store(str(tmp_path / "store"))
+    backup.create_backup(open_registry(str(tmp_path / "volume")), store)
+    driver = open_s3(seaweed, s3_bucket, "new", driver=PARTS)
+    sending = Sending(driver)
+    foreign = f"new/{blob_key(digest_of(data))}"
+    sending.die_at(4, monkeypatch, lambda: bring_back(store, Counting(driver)))
+    seaweed.client().create_multipart_upload(Bucket=s3_bucket, Key=foreign)
+
+    bring_back(store, Counting(driver))
+
+    assert sending.parts == [4, 5]
+    assert objects_of(driver) == contents_of(tmp_path / "volume")
+    assert [f"new/{upload.key}" for upload in driver.list_multipart("")] == [foreign]
 
 
 class Killed(BaseException):

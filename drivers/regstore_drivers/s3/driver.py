@@ -18,7 +18,7 @@ from regstore_drivers.s3.reader import S3Reader, entry_of
 from regstore_drivers.s3.upload import MULTIPART_THRESHOLD_BYTES, PART_MIN_BYTES, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from mypy_boto3_s3.type_defs import ErrorTypeDef, MultipartUploadTypeDef
@@ -69,6 +69,7 @@ class S3Driver(S3Reader, Driver):
         super().__init__(options)
         self._threshold = multipart_threshold
         self._begun: dict[str, str] = {}
+        self._on_begin: Callable[[MultipartUpload], object] | None = None
         self._part_min = part_min
 
     @property
@@ -124,7 +125,7 @@ class S3Driver(S3Reader, Driver):
         full = self._full("write", key)
         if if_absent and self._exists("write", key):
             raise self._error("write", key, AlreadyExists, "it exists already")
-        upload = Upload(self._connection, key, full, mtime_ns)
+        upload = Upload(self._connection, key, full, mtime_ns, self._on_begin)
         with translated("write", key, self._location):
             if size <= self._threshold:
                 upload.put(source, size, digest, if_absent=if_absent)
@@ -219,6 +220,10 @@ class S3Driver(S3Reader, Driver):
         is not used, and none at all where objects are encrypted: what the upload was begun with cannot be seen.
         """
         self._begun[upload.key] = upload.upload_id
+
+    def watch_multipart(self, on_begin: Callable[[MultipartUpload], object] | None) -> None:
+        """Call this with every upload that a write begins. See `HasMultipartResume.watch_multipart`."""
+        self._on_begin = on_begin
 
     def multipart_size(self, upload: MultipartUpload) -> int:
         """Return the bytes of the parts of an incomplete upload; 0 when it is gone.

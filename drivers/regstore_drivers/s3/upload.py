@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError  # noqa: TID251
 
+from regstore_drivers.base import MultipartUpload
 from regstore_drivers.content import iter_promised
 from regstore_drivers.errors import AlreadyExists
 from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, is_upload_gone, required
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from mypy_boto3_s3.type_defs import PartTypeDef
 
@@ -65,11 +67,20 @@ class Upload:
         key: its key, for errors.
         full: its key in the bucket.
         mtime_ns: the time that its metadata shall tell, as rclone writes and reads it (backend/s3/s3.go, metaMtime).
+        on_begin: called with an upload in parts before the first of them is sent.
     """
 
-    def __init__(self, connection: Connection, key: str, full: str, mtime_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        key: str,
+        full: str,
+        mtime_ns: int | None = None,
+        on_begin: Callable[[MultipartUpload], object] | None = None,
+    ) -> None:
         self._connection = connection
         self._key = key
+        self._on_begin = on_begin
         self._where: dict[str, Any] = {"Bucket": connection.options.bucket, "Key": full}
         self._attributes = attributes_of_new(connection.options)
         if mtime_ns is not None:
@@ -146,6 +157,8 @@ class Upload:
             if checksums and is_refusal(error):
                 raise _Refused from error
             raise
+        if self._on_begin is not None:
+            self._on_begin(MultipartUpload(self._key, upload_id, time.time()))
         self._send(upload_id, {}, source, size, digest, if_absent, part_min, checksums=checksums)
 
     def _send(

@@ -40,7 +40,7 @@ POWERS: dict[type, tuple[str, ...]] = {
     **READ_POWERS,
     HasDirectories: ("remove_empty_directory",),
     HasMultipart: ("list_multipart", "abort_multipart"),
-    HasMultipartResume: ("resume_multipart",),
+    HasMultipartResume: ("resume_multipart", "watch_multipart"),
 }
 """All optional powers but HasLocalPath: whoever has the path of a file goes past the wrapper."""
 
@@ -81,7 +81,8 @@ class Forwarding(Driver):
 
         def forward(*arguments: Any) -> Any:
             subject = arguments[0] if arguments else ""
-            return make(name, getattr(subject, "key", subject), lambda: method(*arguments))
+            key = getattr(subject, "key", subject)
+            return make(name, key if isinstance(key, str) else "", lambda: method(*arguments))
 
         return forward
 

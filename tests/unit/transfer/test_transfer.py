@@ -15,7 +15,7 @@ from regstore.digest import Digest, parse_digest
 from regstore.errors import InterruptedRunError
 from regstore.transfer import Failed, Item, Link, Paced, TreeTarget, VolumeOrigin, copy_blobs, open_journal
 from regstore.work import Cancel, NoProgress
-from regstore_drivers.base import Driver
+from regstore_drivers.base import Driver, MultipartUpload
 from regstore_drivers.bulk import Attributes, BulkWriter
 from regstore_drivers.errors import DriverError, NotFound, PermissionDenied
 from regstore_drivers.filesystem import FilesystemDriver
@@ -183,6 +183,24 @@ def test_the_journal_is_told_what_is_durable_and_outlives_a_death(source: Filesy
     assert other.done == {}
     again.finish()
     assert not open_journal("restore", "file:///target", purpose, tmp_path).is_resumed
+
+
+def test_the_journal_knows_its_uploads_and_no_others(tmp_path: Path) -> None:
+    ours, other = MultipartUpload("a", "1", 5.0), MultipartUpload("a", "2", 5.0)
+    first = open_journal("test", "memory://", {}, tmp_path)
+    first.begin()
+    first.note_upload(ours)
+    first.add([(digest(DATA[0]), 3)])
+    first.close()
+
+    second = open_journal("test", "memory://", {}, tmp_path)
+    second.begin()
+    second.close()
+
+    third = open_journal("test", "memory://", {}, tmp_path)
+    assert third.has_begun(MultipartUpload("a", "1", 6.0))
+    assert not third.has_begun(other)
+    assert third.done == {digest(DATA[0]): 3}
 
 
 def test_half_a_record_is_passed_over(tmp_path: Path) -> None:
