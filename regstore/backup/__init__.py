@@ -2,7 +2,7 @@
 
 from regstore.backup.borg.passphrase import PassphraseOptions
 from regstore.backup.catalogue import BackupFinding
-from regstore.backup.choose import Selection, iter_data
+from regstore.backup.choose import Selection
 from regstore.backup.compare import Difference, compare_snapshots
 from regstore.backup.create import CreateOptions, CreateResult, create_backup
 from regstore.backup.engine import SnapshotStore
@@ -13,10 +13,11 @@ from regstore.backup.prune import PruneOptions, PrunePlan, PruneResult, plan_pru
 from regstore.backup.restore import Restore, RestoreOptions, RestorePlan, RestoreResult
 from regstore.backup.retention import Rules
 from regstore.backup.select import LATEST, find_snapshot, iter_snapshots, parse_time
-from regstore.backup.snapshot import Contents, Head, Snapshot
+from regstore.backup.snapshot import Head, Snapshot
 from regstore.backup.store import Store
 from regstore.backup.trial import TrialResult, Tried, try_restore
 from regstore.backup.verify import VerifyOptions, VerifyResult, parse_subset, verify_store
+from regstore.transfer import Contents, iter_data
 
 __all__ = [
     "LATEST",

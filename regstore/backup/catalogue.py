@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from regstore.findings import Finding, FindingKind, Severity
+from regstore.findings import FindingKind, Severity
+from regstore.transfer.catalogue import SOURCE_CATALOGUE, ImageFinding
 
-_SOURCE = "regstore fsck SOURCE says more; push the image again, or regstore fsck --repair --from what has it"
 _STORE = (
     "regstore backup create stores it again if the registry still has it; or restore it from a second copy of the store"
 )
@@ -18,31 +18,7 @@ _ROTTEN = (
 _NOTHING = "nothing to do"
 
 CATALOGUE: dict[str, FindingKind] = {
-    "blob-corrupt": FindingKind(Severity.CRITICAL, "data of the source do not hash to their name", _SOURCE),
-    "blob-missing": FindingKind(Severity.CRITICAL, "an image needs data that are not there", _SOURCE),
-    "blob-unreadable": FindingKind(Severity.ERROR, "data of the source cannot be read", _SOURCE),
-    "manifest-corrupt": FindingKind(Severity.CRITICAL, "a manifest does not hash to its name", _SOURCE),
-    "manifest-missing": FindingKind(Severity.CRITICAL, "the data of a linked manifest are not there", _SOURCE),
-    "manifest-unknown": FindingKind(
-        Severity.INFO, "a manifest of a kind that is not understood: its whole repository is kept", _NOTHING
-    ),
-    "link-malformed": FindingKind(Severity.ERROR, "a link does not hold a digest", _SOURCE),
-    "link-mismatch": FindingKind(Severity.ERROR, "a link names another digest than its path", _SOURCE),
-    "link-unreadable": FindingKind(
-        Severity.ERROR, "a link cannot be read", "check its owner and mode, and the disk in the system log"
-    ),
-    "tag-link-missing": FindingKind(Severity.ERROR, "a tag has an index and no current link", _SOURCE),
-    "revision-missing": FindingKind(Severity.ERROR, "a tag means a manifest without a revision link", _SOURCE),
-    "layer-link-missing": FindingKind(Severity.ERROR, "an image needs a blob without a layer link", _SOURCE),
-    "child-missing": FindingKind(Severity.ERROR, "an index names a manifest that is not in its repository", _SOURCE),
-    "storage-error": FindingKind(
-        Severity.ERROR, "something of the source could not be read", "check owner, mode, and the disk in the system log"
-    ),
-    "tag-moved": FindingKind(Severity.INFO, "a tag was moved while its image was copied", _NOTHING),
-    "tag-deleted": FindingKind(Severity.INFO, "a tag was deleted while its image was copied", _NOTHING),
-    "blob-vanished": FindingKind(Severity.INFO, "data that no image needs were deleted meanwhile", _NOTHING),
-    "left-out": FindingKind(Severity.INFO, "keys that are not of the registry's layout are not stored", _NOTHING),
-    "upload-open": FindingKind(Severity.INFO, "uploads that were begun, not ended, are not stored", _NOTHING),
+    **SOURCE_CATALOGUE,
     "dead-run": FindingKind(Severity.INFO, "a former run died; what it had stored is used", _NOTHING),
     "snapshot-damaged": FindingKind(
         Severity.CRITICAL,
@@ -77,21 +53,23 @@ CATALOGUE: dict[str, FindingKind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class BackupFinding(Finding):
+class BackupFinding(ImageFinding):
     """A finding of a backup or restore.
 
     Attributes:
-        images: every `repository:tag` that it hurts, sorted.
         snapshots: the ids of the snapshots in which it hurts them; empty for a finding about a source.
     """
 
-    images: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        plain = super(BackupFinding, self).to_json()
-        return {**plain, "images": list(self.images), "snapshots": list(self.snapshots)}
+        return {**super(BackupFinding, self).to_json(), "snapshots": list(self.snapshots)}
+
+    @classmethod
+    def of_source(cls, found: ImageFinding) -> BackupFinding:
+        """Return a finding about a source as one of its backup."""
+        return cls(found.id, found.severity, found.subject, found.detail, found.repair, found.images)
 
 
 def finding(

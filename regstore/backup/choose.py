@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from regstore.backup.snapshot import Contents
 from regstore.digest import Digest, format_digest, parse_digest
 from regstore.errors import UsageError
 from regstore.inventory.manifests import TolerantReader
-from regstore.inventory.mark import Policy, iter_root_marks, signature_tags
 from regstore.inventory.reach import find_lacks
 from regstore.state import State
+from regstore.transfer import iter_data, reduce_contents
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from regstore.backup.engine import SnapshotData
     from regstore.backup.snapshot import Snapshot
+    from regstore.transfer import Contents
     from regstore.work import Cancel, Progress
 
 
@@ -152,6 +152,10 @@ class Chooser:
         chosen.lost[f"{contents.name}:{tag}"] = f"{format_digest(digest)}: the store has lost it"
         _drop_tag(contents, tag)
 
+    def _reduce(self, contents: Contents, selection: Selection, wanted: set[Digest]) -> Contents:
+        tags = {tag for tag in contents.tags if selection.has_tag(tag)}
+        return reduce_contents(contents, self._manifests, tags, wanted.intersection(contents.revisions))
+
     def _leave_unknown_out(self, contents: Contents, chosen: Chosen, stored: Container[Digest]) -> None:
         """Leave out tags of which a manifest cannot be read that the store should have: what they need is not known."""
         repository = contents.to_repository()
@@ -168,36 +172,6 @@ class Chooser:
             if image == prefix + tag and (selection.has_tag(tag) or not selection.is_partial):
                 chosen.lost[image] = "it was not whole at the source when the snapshot was made"
                 _drop_tag(contents, tag)
-
-    def _reduce(self, contents: Contents, selection: Selection, wanted: set[Digest]) -> Contents:
-        """Return what the chosen tags and manifests of a repository need, with referrers and signatures."""
-        repository = contents.to_repository()
-        tags = {tag for tag in contents.tags if selection.has_tag(tag)}
-        roots = {contents.tags[tag].digest for tag in tags} | (wanted & repository.revisions)
-        kept: set[Digest] = set()
-        needed: set[Digest] = set()
-        if roots:
-            for _, marks in iter_root_marks(repository, self._manifests, Policy(), sorted(roots)):
-                kept |= marks.kept
-                needed |= marks.needed.keys()
-        tags |= {tag for tag, subject in signature_tags(repository).items() if subject in kept}
-        return Contents(
-            contents.name,
-            layers={path: held for path, held in contents.layers.items() if path in needed},
-            revisions=[digest for digest in contents.revisions if digest in kept],
-            signatures={revision: found for revision, found in contents.signatures.items() if revision in kept},
-            tags={tag: contents.tags[tag] for tag in contents.tags if tag in tags},
-            indexes={tag: [contents.tags[tag].digest] for tag in contents.tags if tag in tags},
-        )
-
-
-def iter_data(contents: Contents) -> set[Digest]:
-    """Return the digests of the data that the links of a repository name."""
-    found = set(contents.layers.values())
-    found.update(contents.revisions)
-    for signatures in contents.signatures.values():
-        found.update(signatures)
-    return found
 
 
 def _drop_tag(contents: Contents, tag: str) -> None:

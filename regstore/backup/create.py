@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regstore.backup import layout
+from regstore.backup.assembly import assemble_snapshot
 from regstore.backup.catalogue import BackupFinding, finding
 from regstore.backup.pack import SMALL_BYTES, PackWriter
 from regstore.backup.snapshot import SnapshotDamagedError
-from regstore.backup.source import Source, assemble_snapshot
 from regstore.digest import Digest, is_digest_of
 from regstore.errors import StorageFailedError
 from regstore.hashing import is_whole
 from regstore.state import open_state
-from regstore.transfer import Failed, Item, Paced, VolumeOrigin, copy_blobs, open_journal, resuming_uploads
+from regstore.transfer import Failed, Item, Paced, Source, VolumeOrigin, copy_blobs, open_journal, resuming_uploads
 from regstore.transfer.copying import SECOND_LOOK_SECONDS
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import HasLocalPath
@@ -151,7 +151,7 @@ class _Creation:
         snapshot = assemble_snapshot(source, known.sequence + 1, blobs, new, damage)
         self._store.write_snapshot(snapshot)
         journal.finish()
-        return CreateResult(snapshot.head, [*damage.findings, *known.findings])
+        return CreateResult(snapshot.head, [*map(BackupFinding.of_source, damage.findings), *known.findings])
 
     def _read_snapshots(self, files: list[SnapshotFile]) -> _Known:
         """Read what is known; of each source the newest snapshot tells the sizes of blobs."""

@@ -18,19 +18,27 @@ from regstore.digest import Digest, format_digest
 from regstore.errors import RefusedError
 from regstore.hashing import is_whole
 from regstore.lock import hold_lock
-from regstore.registry.scan import expected_link
 from regstore.state import NOTHING_KNOWN
-from regstore.transfer import Failed, Item, Link, Paced, TreeTarget, open_journal, resuming_uploads
+from regstore.transfer import (
+    Failed,
+    Item,
+    Paced,
+    TreeTarget,
+    iter_index_links,
+    iter_links,
+    iter_tag_links,
+    link_count,
+    open_journal,
+    resuming_uploads,
+)
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.bulk import Attributes, remove_temporary_files
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from regstore.backup.engine import SnapshotData, SnapshotStore
-    from regstore.backup.snapshot import Contents, Snapshot
+    from regstore.backup.snapshot import Snapshot
     from regstore.lock import Holder
     from regstore.registry import Registry
     from regstore.transfer import Journal
@@ -332,9 +340,9 @@ class Restore:
 
     def _write_links(self, target: TreeTarget, chosen: Chosen, *, is_new: bool) -> None:
         """Write links, each kind durable before the next: what points at something comes after it."""
-        total = sum(map(_link_count, chosen.contents.values()))
+        total = sum(map(link_count, chosen.contents.values()))
         self._progress.start("links", total)
-        for links_of in (_iter_links, _iter_index_links, _iter_tag_links):
+        for links_of in (iter_links, iter_index_links, iter_tag_links):
             links = (link for contents in chosen.contents.values() for link in links_of(contents))
             target.write_links(links, is_new=is_new)
         self._progress.finish()
@@ -354,32 +362,3 @@ class Restore:
 
 
 _KINDS = {"missing": "store-blob-missing", "corrupt": "store-blob-corrupt", "unreadable": "store-blob-corrupt"}
-
-
-def _link_count(contents: Contents) -> int:
-    indexes = sum(map(len, contents.indexes.values()))
-    signatures = sum(map(len, contents.signatures.values()))
-    return len(contents.layers) + len(contents.revisions) + signatures + indexes + len(contents.tags)
-
-
-def _iter_links(contents: Contents) -> Iterator[Link]:
-    name = contents.name
-    for path, held in contents.layers.items():
-        yield Link(layout.LayerLink(name, path).key, expected_link(held))
-    for digest in contents.revisions:
-        yield Link(layout.RevisionLink(name, digest).key, expected_link(digest))
-    for revision, signatures in contents.signatures.items():
-        for digest in signatures:
-            yield Link(layout.SignatureLink(name, revision, digest).key, expected_link(digest))
-
-
-def _iter_index_links(contents: Contents) -> Iterator[Link]:
-    for tag, index in contents.indexes.items():
-        if tag in contents.tags:
-            for digest in index:
-                yield Link(layout.TagIndexLink(contents.name, tag, digest).key, expected_link(digest))
-
-
-def _iter_tag_links(contents: Contents) -> Iterator[Link]:
-    for tag, meant in contents.tags.items():
-        yield Link(layout.TagLink(contents.name, tag).key, expected_link(meant.digest), meant.pushed_ns or None)

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from regstore.digest import Digest, format_digest, parse_digest, parse_digests
-from regstore.registry.scan import Repository
+from regstore.digest import Digest, parse_digests
+from regstore.transfer.contents import Contents, ContentsDamagedError, digest_texts, parse_contents
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 FORMAT = "regstore snapshot"
 VERSION = 1
@@ -41,45 +41,6 @@ _BLOB = b'["blob",'
 
 class SnapshotDamagedError(ValueError):
     """The bytes are no snapshot, or not what they were."""
-
-
-class Tag(NamedTuple):
-    """What a tag means, and when it was pushed (nanoseconds since the epoch)."""
-
-    digest: Digest
-    pushed_ns: int
-
-
-@dataclass(slots=True)
-class Contents:
-    """The links of one repository.
-
-    Attributes:
-        name: its name.
-        layers: the digest in the path of a layer link to the digest that it holds.
-        revisions: digests of its manifests.
-        signatures: revision to the digests of its detached signatures.
-        tags: what they mean.
-        indexes: tag to the digests that its index names.
-    """
-
-    name: str
-    layers: dict[Digest, Digest] = field(default_factory=dict)
-    revisions: list[Digest] = field(default_factory=list)
-    signatures: dict[Digest, list[Digest]] = field(default_factory=dict)
-    tags: dict[str, Tag] = field(default_factory=dict)
-    indexes: dict[str, list[Digest]] = field(default_factory=dict)
-
-    def to_repository(self) -> Repository:
-        """Return it as a scan would see it."""
-        return Repository(
-            self.name,
-            layers=set(self.layers),
-            aliases={path: held for path, held in self.layers.items() if path != held},
-            revisions=set(self.revisions),
-            tags={tag: meant.digest for tag, meant in self.tags.items()},
-            tag_indexes=self.indexes,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +142,10 @@ class Snapshot:
         Raises:
             SnapshotDamagedError: a line cannot be understood.
         """
-        return parse_contents(repository, self._repositories[repository])
+        try:
+            return parse_contents(repository, self._repositories[repository])
+        except ContentsDamagedError as error:
+            raise SnapshotDamagedError(str(error)) from error
 
     def iter_contents(self) -> Iterator[Contents]:
         """Yield the links of every repository, by name."""
@@ -242,68 +206,8 @@ def parse_snapshot(data: bytes) -> Snapshot:
     return Snapshot(head, repositories, plain[blobs:end])
 
 
-def encode_contents(contents: Contents) -> bytes:
-    """Return the lines of a repository."""
-    lines = [f'["repository", {json.dumps(contents.name)}]']
-    for text, path, held in zip(_texts(contents.layers), contents.layers, contents.layers.values(), strict=True):
-        lines.append(f'["layer", "{text}"]' if path == held else f'["layer", "{text}", "{format_digest(held)}"]')
-    lines += [f'["revision", "{text}"]' for text in _texts(contents.revisions)]
-    for revision, signatures in contents.signatures.items():
-        lines += [f'["signature", "{format_digest(revision)}", "{format_digest(digest)}"]' for digest in signatures]
-    for tag, index in contents.indexes.items():
-        lines += [f'["index", {json.dumps(tag)}, "{format_digest(digest)}"]' for digest in index]
-    for tag, meant in contents.tags.items():
-        lines.append(f'["tag", {json.dumps(tag)}, "{format_digest(meant.digest)}", {meant.pushed_ns}]')
-    lines.append("")
-    return "\n".join(lines).encode()
-
-
 def encode_blobs(blobs: Mapping[Digest, int]) -> bytes:
     """Return the lines of blobs, in order of their digests."""
     digests = sorted(blobs)
-    rows = zip(_texts(digests), map(blobs.__getitem__, digests), strict=True)
+    rows = zip(digest_texts(digests), map(blobs.__getitem__, digests), strict=True)
     return "".join([f'["blob", "{text}", {size}]\n' for text, size in rows]).encode()
-
-
-def _texts(digests: Collection[Digest]) -> list[str]:
-    """Return the texts of digests, at once where all are SHA-256."""
-    joined = b"".join(digests)
-    if len(joined) != 32 * len(digests) or set(map(len, digests)) - {32}:
-        return [format_digest(digest) for digest in digests]
-    digits = joined.hex()
-    return [f"sha256:{digits[i : i + 64]}" for i in range(0, len(digits), 64)]
-
-
-def parse_contents(name: str, lines: bytes) -> Contents:
-    """Read the lines of a repository.
-
-    Raises:
-        SnapshotDamagedError: one cannot be understood.
-    """
-    contents = Contents(name)
-    try:
-        rows: Iterable[list[Any]] = json.loads(b"[" + lines.rstrip().replace(b"\n", b",") + b"]")
-        for row in rows:
-            match row:
-                case ["layer", path]:
-                    digest = parse_digest(path)
-                    contents.layers[digest] = digest
-                case ["layer", path, held]:
-                    contents.layers[parse_digest(path)] = parse_digest(held)
-                case ["revision", digest]:
-                    contents.revisions.append(parse_digest(digest))
-                case ["signature", revision, digest]:
-                    contents.signatures.setdefault(parse_digest(revision), []).append(parse_digest(digest))
-                case ["index", tag, digest]:
-                    contents.indexes.setdefault(tag, []).append(parse_digest(digest))
-                case ["tag", tag, digest, int(pushed_ns)]:
-                    contents.tags[tag] = Tag(parse_digest(digest), pushed_ns)
-                case ["repository", _]:
-                    pass
-                case _:
-                    raise SnapshotDamagedError(f"an unknown line in the repository {name}: {row!r}")
-    except (ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, SnapshotDamagedError):
-            raise
-        raise SnapshotDamagedError(f"the repository {name} cannot be understood: {error}") from error
-    return contents

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from regstore.digest import Digest, format_digest, parse_digest
 from regstore.errors import RefusedError, StorageFailedError
 from regstore.gc.actions import Action, Verb
-from regstore.gc.registry_api import RegistryApi, open_apis
 from regstore.layout import REPOSITORIES, RevisionLink, TagLink
+from regstore.registry.api import RegistryApi, open_apis
 from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:

@@ -1,22 +1,46 @@
 """The one copy engine: blobs from where they can be read to where they are kept, each hashed on the way."""
 
+from regstore.transfer.catalogue import ImageFinding, source_finding
+from regstore.transfer.contents import (
+    Contents,
+    Tag,
+    iter_data,
+    iter_index_links,
+    iter_links,
+    iter_tag_links,
+    link_count,
+)
 from regstore.transfer.copying import BlobOrigin, Failed, Item, copy_blobs
 from regstore.transfer.journal import Journal, open_journal
 from regstore.transfer.pace import Paced
+from regstore.transfer.selecting import reduce_contents
+from regstore.transfer.source import Damage, Source
 from regstore.transfer.tree import Link, TreeTarget
 from regstore.transfer.uploads import resuming_uploads
 from regstore.transfer.volume import VolumeOrigin
 
 __all__ = [
     "BlobOrigin",
+    "Contents",
+    "Damage",
     "Failed",
+    "ImageFinding",
     "Item",
     "Journal",
     "Link",
     "Paced",
+    "Source",
+    "Tag",
     "TreeTarget",
     "VolumeOrigin",
     "copy_blobs",
+    "iter_data",
+    "iter_index_links",
+    "iter_links",
+    "iter_tag_links",
+    "link_count",
     "open_journal",
+    "reduce_contents",
     "resuming_uploads",
+    "source_finding",
 ]

@@ -10,18 +10,18 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from regstore.backup.assembly import assemble_snapshot
 from regstore.backup.borg.reading import ArchiveReader
 from regstore.backup.borg.repository import SNAPSHOT_FILE
 from regstore.backup.borg.store import META, PREFIX, BorgStore
-from regstore.backup.catalogue import finding
+from regstore.backup.catalogue import BackupFinding, finding
 from regstore.backup.create import CreateOptions, CreateResult
 from regstore.backup.select import iter_snapshots
-from regstore.backup.source import Damage, Source, assemble_snapshot
 from regstore.errors import LockedError, UsageError
 from regstore.hashing import is_whole
 from regstore.layout import BlobData
 from regstore.state import open_state
-from regstore.transfer import Paced
+from regstore.transfer import Damage, Paced, Source
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.errors import DriverError, NotFound
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from regstore.backup.borg.outcome import Outcome
-    from regstore.backup.catalogue import BackupFinding
     from regstore.digest import Digest
     from regstore.registry import Registry
     from regstore.work import Progress
@@ -114,7 +113,7 @@ class _Creation:
         damage = source.find_damage(stored.__contains__, self._failures)
         if new:
             damage.findings += source.reread_tags()
-        findings = [*damage.findings, *damaged]
+        findings = [*map(BackupFinding.of_source, damage.findings), *damaged]
         if self._store.repository.stale_locks:
             findings.append(finding("dead-run", self._store.location, "; ".join(self._store.repository.stale_locks)))
         added = new & stored.keys()

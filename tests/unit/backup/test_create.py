@@ -139,7 +139,7 @@ def test_snapshots_are_ordered_as_made_when_the_clock_is_set_back(
     root: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = back_up(root, store)
-    monkeypatch.setattr("regstore.backup.source.time.time", lambda: 1_000_000_000.0)
+    monkeypatch.setattr("regstore.transfer.source.time.time", lambda: 1_000_000_000.0)
     second = back_up(root, store)
 
     assert second.head.created_at < first.head.created_at

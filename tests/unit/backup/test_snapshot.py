@@ -9,17 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regstore.backup.snapshot import (
-    Contents,
-    Head,
-    Snapshot,
-    SnapshotDamagedError,
-    Tag,
-    encode_blobs,
-    encode_contents,
-    parse_snapshot,
-)
+from regstore.backup.snapshot import Head, Snapshot, SnapshotDamagedError, encode_blobs, parse_snapshot
 from regstore.digest import Digest, parse_digest
+from regstore.transfer.contents import Contents, Tag, encode_contents
 from support.examples import examples
 
 DIGESTS = st.one_of(

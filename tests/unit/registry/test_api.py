@@ -13,7 +13,7 @@ import pytest
 
 from regstore.digest import parse_digest
 from regstore.errors import RefusedError, StorageFailedError, UsageError
-from regstore.gc.registry_api import RegistryApi, open_apis
+from regstore.registry.api import RegistryApi, open_apis
 from support.fake_registry import FakeRegistry, fake_registry
 
 TEXT = "sha256:" + "ab" * 32

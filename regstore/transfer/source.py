@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 import stat as stat_module
 import time
 from contextlib import suppress
@@ -12,22 +10,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from regstore import layout
-from regstore._version import __version__
-from regstore.backup.catalogue import CATALOGUE, BackupFinding, finding
-from regstore.backup.snapshot import Contents, Head, Snapshot, Tag, encode_blobs, encode_contents, parse_contents
 from regstore.digest import Digest, format_digest, parse_digest
 from regstore.errors import RefusedError
-from regstore.findings import is_clean
 from regstore.inventory.manifests import TolerantReader
 from regstore.inventory.mark import Policy
 from regstore.inventory.reach import find_lacks, hurt_tags
 from regstore.inventory.survey import Survey
 from regstore.registry.scan import parse_link
+from regstore.transfer.catalogue import SOURCE_CATALOGUE, ImageFinding, source_finding
+from regstore.transfer.contents import Contents, Tag, encode_contents, parse_contents
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from regstore.inventory.mark import Marks
     from regstore.registry import Registry
@@ -94,7 +90,7 @@ class Source:
         self._is_cache = registry.has(layout.SCHEDULER_STATE)
         self._signatures: dict[str, dict[Digest, list[Digest]]] = {}
         self._seen: dict[str, _Seen] = {}
-        self._errors: dict[str, BackupFinding] = {}
+        self._errors: dict[str, ImageFinding] = {}
         self._troubles: list[tuple[str, str, str, str]] = []
         self._left_out: list[str] = []
         self.counts = Counts()
@@ -170,11 +166,11 @@ class Source:
         for digest, (kind, detail) in failures.items():
             key = (f"blob-{kind}", format_digest(digest))
             if key not in reasons and kind == "missing":
-                damage.findings.append(finding("blob-vanished", key[1], detail))
+                damage.findings.append(source_finding("blob-vanished", key[1], detail))
             elif key not in reasons and not any(subject == key[1] for _, subject in reasons):
                 reasons[key] = (detail, set())
         for (kind, subject), (detail, images) in reasons.items():
-            damage.findings.append(finding(kind, subject, detail, tuple(sorted(images))))
+            damage.findings.append(source_finding(kind, subject, detail, tuple(sorted(images))))
             damage.broken |= images
         damage.findings += [*self._errors.values(), *self._notes()]
         return damage
@@ -229,9 +225,9 @@ class Source:
             return subject, set()
         return subject, {f"{name}:{tag}" for tag in hurt_tags(repository, self._manifests, bad)}
 
-    def reread_tags(self) -> list[BackupFinding]:
+    def reread_tags(self) -> list[ImageFinding]:
         """Say which tags were moved or deleted since they were read."""
-        found: list[BackupFinding] = []
+        found: list[ImageFinding] = []
         driver = self._registry.driver
         for name, tags in self.iter_tags():
             self._cancel.check()
@@ -240,11 +236,11 @@ class Source:
                     now = parse_link(driver.read(layout.TagLink(name, tag).key))
                 except NotFound:
                     detail = f"it meant {format_digest(meant.digest)}, which this snapshot has"
-                    found.append(finding("tag-deleted", f"{name}:{tag}", detail))
+                    found.append(source_finding("tag-deleted", f"{name}:{tag}", detail))
                     continue
                 if now is not None and now != meant.digest:
                     detail = f"from {format_digest(meant.digest)}, which this snapshot has, to {format_digest(now)}"
-                    found.append(finding("tag-moved", f"{name}:{tag}", detail))
+                    found.append(source_finding("tag-moved", f"{name}:{tag}", detail))
         return found
 
     def attributes(self) -> dict[str, int]:
@@ -305,79 +301,36 @@ class Source:
         return Policy(signatures_of=signatures_of, sparse_is_normal=self._is_cache)
 
     def _note_error(self, error: DriverError) -> None:
-        self._errors[error.key] = finding("storage-error", error.key, str(error))
+        self._errors[error.key] = source_finding("storage-error", error.key, str(error))
 
     def _note_repository(self, name: str, error: DriverError) -> None:
-        self._errors[name] = finding("storage-error", name, f"the repository cannot be read: {error}")
+        self._errors[name] = source_finding("storage-error", name, f"the repository cannot be read: {error}")
 
-    def _notes(self) -> Iterable[BackupFinding]:
+    def _notes(self) -> Iterable[ImageFinding]:
         """Say what is left behind on purpose."""
         if self._left_out:
             shown = ", ".join(sorted(self._left_out)[:_SHOWN_COUNT])
             detail = f"{len(self._left_out)} keys that are no part of an image, such as {shown}"
-            yield finding("left-out", layout.V2.rstrip("/"), detail)
+            yield source_finding("left-out", layout.V2.rstrip("/"), detail)
         if self.counts.upload_count:
-            yield finding("upload-open", layout.V2.rstrip("/"), f"{self.counts.upload_count} uploads")
+            yield source_finding("upload-open", layout.V2.rstrip("/"), f"{self.counts.upload_count} uploads")
 
 
 @dataclass(slots=True)
 class Damage:
     """What is not whole: the findings, and the images (`repository:tag`) that cannot be restored."""
 
-    findings: list[BackupFinding] = field(default_factory=list)
+    findings: list[ImageFinding] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
 
 
 def _kind_of(lack: str, failure: str) -> str:
     """Return the finding of data that could not be stored: that of manifests where there is one."""
     of_manifest = f"{lack.partition('-')[0]}-{failure}"
-    return of_manifest if of_manifest in CATALOGUE else f"blob-{failure}"
+    return of_manifest if of_manifest in SOURCE_CATALOGUE else f"blob-{failure}"
 
 
 def _digests(seen: _Seen) -> Iterator[Digest]:
     live = seen.live
     yield from cast("list[Digest]", [live[i : i + 32] for i in range(0, len(live), 32)])
     yield from seen.others
-
-
-def assemble_snapshot(
-    source: Source,
-    sequence: int,
-    blobs: Mapping[Digest, int],
-    new: tuple[int, int],
-    damage: Damage,
-    *,
-    identity: str = "",
-) -> Snapshot:
-    """Make a snapshot of a registry that was read.
-
-    Args:
-        source: what was read.
-        sequence: its number in the store.
-        blobs: digest to bytes of the data that the store has for it.
-        new: how many of them, with how many bytes, this run stored.
-        damage: of the source. What is wrong with other snapshots or packs of the store does not make this one
-            incomplete.
-        identity: its id; empty: a new one.
-    """
-    counts = source.counts
-    head = Head(
-        identity or secrets.token_hex(4),
-        sequence,
-        source.taken_at,
-        source.location,
-        is_clean(damage.findings),
-        counts.repository_count,
-        counts.tag_count,
-        counts.revision_count,
-        counts.layer_link_count,
-        len(blobs),
-        sum(blobs.values()),
-        *new,
-        source.attributes(),
-        sorted(damage.broken),
-        [found.to_json() for found in damage.findings],
-        __version__,
-        socket.gethostname(),
-    )
-    return Snapshot(head, source.lines, encode_blobs(blobs))

@@ -1,0 +1,160 @@
+"""The links of one repository, as a copy takes them: in memory, as lines of text, and as the files that they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from regstore import layout
+from regstore.digest import Digest, format_digest, parse_digest
+from regstore.registry.scan import Repository, expected_link
+from regstore.transfer.tree import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+
+class ContentsDamagedError(ValueError):
+    """Lines are no links of a repository."""
+
+
+class Tag(NamedTuple):
+    """What a tag means, and when it was pushed (nanoseconds since the epoch)."""
+
+    digest: Digest
+    pushed_ns: int
+
+
+@dataclass(slots=True)
+class Contents:
+    """The links of one repository.
+
+    Attributes:
+        name: its name.
+        layers: the digest in the path of a layer link to the digest that it holds.
+        revisions: digests of its manifests.
+        signatures: revision to the digests of its detached signatures.
+        tags: what they mean.
+        indexes: tag to the digests that its index names.
+    """
+
+    name: str
+    layers: dict[Digest, Digest] = field(default_factory=dict)
+    revisions: list[Digest] = field(default_factory=list)
+    signatures: dict[Digest, list[Digest]] = field(default_factory=dict)
+    tags: dict[str, Tag] = field(default_factory=dict)
+    indexes: dict[str, list[Digest]] = field(default_factory=dict)
+
+    def to_repository(self) -> Repository:
+        """Return it as a scan would see it."""
+        return Repository(
+            self.name,
+            layers=set(self.layers),
+            aliases={path: held for path, held in self.layers.items() if path != held},
+            revisions=set(self.revisions),
+            tags={tag: meant.digest for tag, meant in self.tags.items()},
+            tag_indexes=self.indexes,
+        )
+
+
+def encode_contents(contents: Contents) -> bytes:
+    """Return the lines of a repository."""
+    lines = [f'["repository", {json.dumps(contents.name)}]']
+    for text, path, held in zip(digest_texts(contents.layers), contents.layers, contents.layers.values(), strict=True):
+        lines.append(f'["layer", "{text}"]' if path == held else f'["layer", "{text}", "{format_digest(held)}"]')
+    lines += [f'["revision", "{text}"]' for text in digest_texts(contents.revisions)]
+    for revision, signatures in contents.signatures.items():
+        lines += [f'["signature", "{format_digest(revision)}", "{format_digest(digest)}"]' for digest in signatures]
+    for tag, index in contents.indexes.items():
+        lines += [f'["index", {json.dumps(tag)}, "{format_digest(digest)}"]' for digest in index]
+    for tag, meant in contents.tags.items():
+        lines.append(f'["tag", {json.dumps(tag)}, "{format_digest(meant.digest)}", {meant.pushed_ns}]')
+    lines.append("")
+    return "\n".join(lines).encode()
+
+
+def parse_contents(name: str, lines: bytes) -> Contents:
+    """Read the lines of a repository.
+
+    Raises:
+        ContentsDamagedError: one cannot be understood.
+    """
+    contents = Contents(name)
+    try:
+        rows: Iterable[list[Any]] = json.loads(b"[" + lines.rstrip().replace(b"\n", b",") + b"]")
+        for row in rows:
+            match row:
+                case ["layer", path]:
+                    digest = parse_digest(path)
+                    contents.layers[digest] = digest
+                case ["layer", path, held]:
+                    contents.layers[parse_digest(path)] = parse_digest(held)
+                case ["revision", digest]:
+                    contents.revisions.append(parse_digest(digest))
+                case ["signature", revision, digest]:
+                    contents.signatures.setdefault(parse_digest(revision), []).append(parse_digest(digest))
+                case ["index", tag, digest]:
+                    contents.indexes.setdefault(tag, []).append(parse_digest(digest))
+                case ["tag", tag, digest, int(pushed_ns)]:
+                    contents.tags[tag] = Tag(parse_digest(digest), pushed_ns)
+                case ["repository", _]:
+                    pass
+                case _:
+                    raise ContentsDamagedError(f"an unknown line in the repository {name}: {row!r}")
+    except (ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, ContentsDamagedError):
+            raise
+        raise ContentsDamagedError(f"the repository {name} cannot be understood: {error}") from error
+    return contents
+
+
+def digest_texts(digests: Collection[Digest]) -> list[str]:
+    """Return the texts of digests, at once where all are SHA-256."""
+    joined = b"".join(digests)
+    if len(joined) != 32 * len(digests) or set(map(len, digests)) - {32}:
+        return [format_digest(digest) for digest in digests]
+    digits = joined.hex()
+    return [f"sha256:{digits[i : i + 64]}" for i in range(0, len(digits), 64)]
+
+
+def iter_data(contents: Contents) -> set[Digest]:
+    """Return the digests of the data that the links of a repository name."""
+    found = set(contents.layers.values())
+    found.update(contents.revisions)
+    for signatures in contents.signatures.values():
+        found.update(signatures)
+    return found
+
+
+def link_count(contents: Contents) -> int:
+    """Return how many links there are."""
+    indexes = sum(map(len, contents.indexes.values()))
+    signatures = sum(map(len, contents.signatures.values()))
+    return len(contents.layers) + len(contents.revisions) + signatures + indexes + len(contents.tags)
+
+
+def iter_links(contents: Contents) -> Iterator[Link]:
+    """Yield the links of layers, manifests and signatures."""
+    name = contents.name
+    for path, held in contents.layers.items():
+        yield Link(layout.LayerLink(name, path).key, expected_link(held))
+    for digest in contents.revisions:
+        yield Link(layout.RevisionLink(name, digest).key, expected_link(digest))
+    for revision, signatures in contents.signatures.items():
+        for digest in signatures:
+            yield Link(layout.SignatureLink(name, revision, digest).key, expected_link(digest))
+
+
+def iter_index_links(contents: Contents) -> Iterator[Link]:
+    """Yield the links of the indexes of tags."""
+    for tag, index in contents.indexes.items():
+        if tag in contents.tags:
+            for digest in index:
+                yield Link(layout.TagIndexLink(contents.name, tag, digest).key, expected_link(digest))
+
+
+def iter_tag_links(contents: Contents) -> Iterator[Link]:
+    """Yield what the tags mean now, with the times that they show."""
+    for tag, meant in contents.tags.items():
+        yield Link(layout.TagLink(contents.name, tag).key, expected_link(meant.digest), meant.pushed_ns or None)
