@@ -11,20 +11,23 @@ import yaml
 from regstore.backup import catalogue as backups
 from regstore.fsck import catalogue as checks
 from regstore.gc import catalogue as collections
+from regstore.migrate import catalogue as migrations
 from regstore.report import catalogue as reports
 from regstore.report.exposition import metric_names
+from regstore.transfer import SOURCE_CATALOGUE
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_every_finding_is_documented_as_it_is() -> None:
-    """docs/findings.md has one row a finding, with severity, meaning and what to do: of gc, fsck, reports, backups."""
+    """docs/findings.md has one row a finding, with severity, meaning and what to do: of gc, fsck, reports, backups, migrations."""
     rows = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", (ROOT / "docs/findings.md").read_text(), re.MULTILINE)
     kinds = [
         *collections.CATALOGUE.items(),
         *checks.CATALOGUE.items(),
         *reports.CATALOGUE.items(),
         *backups.CATALOGUE.items(),
+        *((name, kind) for name, kind in migrations.CATALOGUE.items() if name not in SOURCE_CATALOGUE),
     ]
     assert rows == [(name, f"{kind.severity.word} | {kind.meaning} | {kind.repair}") for name, kind in kinds]
 

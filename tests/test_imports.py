@@ -37,6 +37,7 @@ LAYERS = [
         "durations",
         "decompression",
         "wording",
+        "bandwidth",
         "_version",
     },
 ]

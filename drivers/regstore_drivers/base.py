@@ -228,6 +228,28 @@ class HasClock(Protocol):
         """Return the storage's time in seconds since the epoch (the Date of an answer)."""
 
 
+@dataclass(frozen=True, slots=True)
+class WriteFeatures:
+    """What a server can do to keep writes safe.
+
+    Attributes:
+        has_checksums: it checks the SHA-256 that an upload carries.
+        has_conditions: of two writers with `if_absent` one wins.
+    """
+
+    has_checksums: bool
+    has_conditions: bool
+
+
+@runtime_checkable
+class HasWriteFeatures(Protocol):
+    """The storage is a server of one make or another."""
+
+    def probe_writes(self, directory: str) -> WriteFeatures:
+        """Find out, with an object that is written below `directory` (empty, or with a slash at its end) and
+        deleted again, what it can do."""
+
+
 @runtime_checkable
 class HasMultipart(Protocol):
     """The storage keeps incomplete multipart uploads."""
@@ -276,6 +298,18 @@ class HasStoredChecksum(Protocol):
 
     def stored_checksum(self, key: str) -> str | None:
         """Return `sha256:<hex>` of the full object, or None when the storage has none."""
+
+
+@runtime_checkable
+class HasKeptTime(Protocol):
+    """The storage sets times itself, and keeps in an object's metadata the one that `write(mtime_ns=...)` was given."""
+
+    def kept_mtime_ns(self, key: str) -> int | None:
+        """Return that time in nanoseconds since the epoch, or None when none is kept.
+
+        Raises:
+            NotFound: there is no such object.
+        """
 
 
 @runtime_checkable

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 from regstore_drivers._linux import clone_content
 from regstore_drivers.content import PIECE_BYTES, iter_promised
 from regstore_drivers.errors import AlreadyExists, DigestMismatch, DriverError, NotFound, PermissionDenied
-from regstore_drivers.filesystem import TEMPORARY_SUFFIX
+from regstore_drivers.filesystem import TEMPORARY_SUFFIX, remove_quietly
 from regstore_drivers.keys import check_key
 from regstore_drivers.rename import rename_exclusive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from regstore_drivers.base import Source
 
@@ -109,6 +109,46 @@ class BulkWriter:
         finally:
             os.close(source)
 
+    def write_directory(self, key: str, files: Sequence[tuple[str, bytes, int | None]], *, beside: str) -> bool:
+        """Store a new directory, which takes its name with all its files in it at once, at the next `flush`.
+
+        Args:
+            key: where.
+            files: path below it, bytes, and modification time (nanoseconds since the epoch, or None).
+            beside: the directory in which it is made, on the same file system.
+
+        Returns:
+            False, with nothing done, when there is something of that name.
+        """
+        check_key(key, "write", self._base)
+        path = self._base + key
+        with self._naming(key):
+            if os.path.lexists(path):
+                return False
+            temporary = f"{self._base}{beside}/.{secrets.token_hex(10)}{TEMPORARY_SUFFIX}"
+            self._make_directory(temporary)
+        try:
+            with self._naming(key):
+                self._make_directory(os.path.dirname(path))
+                for name, content, mtime_ns in files:
+                    self._write_file(f"{temporary}/{name}", content, mtime_ns)
+        except BaseException:
+            remove_quietly(temporary)
+            raise
+        with self._lock:
+            self._pending.append((temporary, path, False))
+        return True
+
+    def _write_file(self, path: str, content: bytes, mtime_ns: int | None) -> None:
+        self._make_directory(os.path.dirname(path))
+        mode = 0o666 if self._attributes.file_mode is None else 0o600
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            _write_all(descriptor, content)
+            self._finish(descriptor, mtime_ns)
+        finally:
+            os.close(descriptor)
+
     def flush(self) -> None:
         """Give all files their names; what they hold is durable.
 
@@ -128,7 +168,7 @@ class BulkWriter:
                 named_count += 1
         finally:
             for temporary, _, _ in pending[named_count:]:
-                _remove_quietly(temporary)
+                remove_quietly(temporary)
 
     def sync(self) -> None:
         """Flush, and make the names durable too."""
@@ -141,7 +181,7 @@ class BulkWriter:
         with self._lock:
             pending, self._pending = self._pending, []
         for temporary, _, _ in pending:
-            _remove_quietly(temporary)
+            remove_quietly(temporary)
 
     @contextmanager
     def _new_file(self, key: str, size: int, *, if_absent: bool, mtime_ns: int | None) -> Iterator[int]:
@@ -166,7 +206,7 @@ class BulkWriter:
                     self._name(temporary, path, if_absent=if_absent)
                 return
         except BaseException:
-            _remove_quietly(temporary)
+            remove_quietly(temporary)
             raise
         with self._lock:
             self._pending.append((temporary, path, if_absent))
@@ -188,7 +228,7 @@ class BulkWriter:
             try:
                 rename_exclusive(temporary, path)
             except FileExistsError:
-                _remove_quietly(temporary)  # whoever made it meanwhile wins
+                remove_quietly(temporary)  # whoever made it meanwhile wins
 
     def _create(self, directory: str) -> tuple[str, int]:
         temporary = f"{directory}/.{secrets.token_hex(10)}{TEMPORARY_SUFFIX}"
@@ -278,10 +318,10 @@ def remove_temporary_files(directory: str) -> int:
         OSError: one cannot be removed.
     """
     count = 0
-    for path, _, names in os.walk(directory):
-        for name in names:
+    for path, directories, names in os.walk(directory):
+        for name in (*directories, *names):
             if name.endswith(TEMPORARY_SUFFIX):
-                _remove_quietly(f"{path}/{name}")
+                remove_quietly(f"{path}/{name}")
                 count += 1
     return count
 
@@ -307,8 +347,3 @@ def _write_all(descriptor: int, piece: bytes | memoryview) -> None:
     view = memoryview(piece)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _remove_quietly(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)

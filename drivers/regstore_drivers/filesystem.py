@@ -12,8 +12,9 @@ import errno
 import io
 import os
 import secrets
+import shutil
 import stat as stat_module
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 1024 * 1024
 _SMALL_BYTES = 64 * 1024
 TEMPORARY_SUFFIX = ".regstore-tmp"
-"""How the names of files end that are being written; no listing shows them."""
+"""How the names of files and directories end that are being written; no listing shows them."""
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -89,7 +90,7 @@ class FilesystemDriver(Driver):
                 names = [
                     (os.fsencode(f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name), entry)
                     for entry in entries
-                    if entry.name.startswith(partial)
+                    if entry.name.startswith(partial) and not entry.name.endswith(TEMPORARY_SUFFIX)
                 ]
         except OSError as error:
             if error.errno in _ABSENT:
@@ -101,7 +102,7 @@ class FilesystemDriver(Driver):
                 path = os.fsencode(f"{key}/")
                 if start_after < path or start_after.startswith(path):
                     yield from self._walk(f"{key}/", "", start_after)
-            elif os.fsencode(key) > start_after and not entry.name.endswith(TEMPORARY_SUFFIX):
+            elif os.fsencode(key) > start_after:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -119,9 +120,11 @@ class FilesystemDriver(Driver):
             with os.scandir(self._base + prefix) as entries:
                 names = []
                 for entry in entries:
+                    if entry.name.endswith(TEMPORARY_SUFFIX):
+                        continue
                     if entry.is_dir(follow_symlinks=False):
                         names.append(f"{entry.name}/")
-                    elif entry.is_file(follow_symlinks=False) and not entry.name.endswith(TEMPORARY_SUFFIX):
+                    elif entry.is_file(follow_symlinks=False):
                         names.append(entry.name)
         except OSError as error:
             if error.errno in _ABSENT:
@@ -208,7 +211,7 @@ class FilesystemDriver(Driver):
                 else:
                     os.rename(temporary, path)
         except BaseException:
-            _remove_quietly(temporary)
+            remove_quietly(temporary)
             raise
         with self._translated("write", key):
             _sync_directory(directory)
@@ -237,10 +240,10 @@ class FilesystemDriver(Driver):
                     os.close(descriptor)
                 os.rename(temporary, target)
             except EOFError as error:
-                _remove_quietly(temporary)
+                remove_quietly(temporary)
                 raise ShortRead(str(error), operation="copy", key=src, location=self.location) from error
             except BaseException:
-                _remove_quietly(temporary)
+                remove_quietly(temporary)
                 raise
             _sync_directory(directory)
         return _entry(dst, copied)
@@ -305,7 +308,7 @@ class FilesystemDriver(Driver):
                         return False
                     names.append(entry.name)
             for name in names:
-                os.unlink(f"{path}/{name}")
+                remove_quietly(f"{path}/{name}")
             os.rmdir(path)
         except OSError as error:
             if error.errno in (*_ABSENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
@@ -455,8 +458,12 @@ def _sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def _remove_quietly(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
+def remove_quietly(path: str) -> None:
+    """Remove a file, or a directory with all that is in it; one that is not there is no error."""
+    with suppress(FileNotFoundError):
+        try:
+            os.unlink(path)
+        except (IsADirectoryError, PermissionError):  # POSIX lets unlink(2) of a directory end with EPERM
+            if not os.path.isdir(path):
+                raise
+            shutil.rmtree(path)

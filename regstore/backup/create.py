@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from regstore.backup.listing import Listing
     from regstore.backup.snapshot import Head
     from regstore.backup.store import Store
+    from regstore.bandwidth import Bandwidth
     from regstore.lock import Holder
     from regstore.registry import Registry
     from regstore.transfer import Journal
@@ -50,7 +51,7 @@ class CreateOptions:
     """
 
     jobs: int | None = None
-    bandwidth: int | None = None
+    bandwidth: Bandwidth | None = None
     lock_wait: float = 0.0
 
 

@@ -7,8 +7,7 @@ target already is hashed before it counts. A restore that dies goes on where it 
 from __future__ import annotations
 
 import os
-import stat as stat_module
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regstore import layout
@@ -24,11 +23,11 @@ from regstore.transfer import (
     Item,
     Paced,
     TreeTarget,
-    iter_index_links,
+    attributes_of,
     iter_links,
-    iter_tag_links,
     link_count,
     open_journal,
+    overlay,
     resuming_uploads,
 )
 from regstore.work import Cancel, NoProgress, map_bounded
@@ -39,6 +38,7 @@ from regstore_drivers.errors import DriverError
 if TYPE_CHECKING:
     from regstore.backup.engine import SnapshotData, SnapshotStore
     from regstore.backup.snapshot import Snapshot
+    from regstore.bandwidth import Bandwidth
     from regstore.lock import Holder
     from regstore.registry import Registry
     from regstore.transfer import Journal
@@ -63,7 +63,7 @@ class RestoreOptions:
     selection: Selection = field(default_factory=Selection)
     is_merge: bool = False
     jobs: int | None = None
-    bandwidth: int | None = None
+    bandwidth: Bandwidth | None = None
     attributes: Attributes = field(default_factory=Attributes)
 
 
@@ -340,11 +340,13 @@ class Restore:
 
     def _write_links(self, target: TreeTarget, chosen: Chosen, *, is_new: bool) -> None:
         """Write links, each kind durable before the next: what points at something comes after it."""
+        for contents in chosen.contents.values():  # no index without its tag: a registry would list it
+            contents.indexes = {tag: index for tag, index in contents.indexes.items() if tag in contents.tags}
         total = sum(map(link_count, chosen.contents.values()))
         self._progress.start("links", total)
-        for links_of in (iter_links, iter_index_links, iter_tag_links):
-            links = (link for contents in chosen.contents.values() for link in links_of(contents))
-            target.write_links(links, is_new=is_new)
+        links = (link for contents in chosen.contents.values() for link in iter_links(contents))
+        target.write_links(links, is_new=is_new)
+        target.write_tags(chosen.contents.values(), is_new=is_new)
         self._progress.finish()
 
     def _attributes(self, *, is_new: bool) -> Attributes:
@@ -352,13 +354,9 @@ class Restore:
         driver = self._driver
         if not isinstance(driver, HasLocalPath):
             return self._options.attributes
-        place = os.stat(driver.local_path("" if is_new else layout.REPOSITORIES))
-        mode = stat_module.S_IMODE(place.st_mode)
-        found = {"uid": place.st_uid, "gid": place.st_gid, "directory_mode": mode, "file_mode": mode & 0o666}
-        if is_new:
-            found |= self._snapshot.head.attributes
-        given = {name: value for name, value in asdict(self._options.attributes).items() if value is not None}
-        return Attributes(**{**found, **given})
+        found = attributes_of(driver, "" if is_new else layout.REPOSITORIES)
+        recorded = Attributes(**self._snapshot.head.attributes) if is_new else Attributes()
+        return overlay(found, recorded, self._options.attributes)
 
 
 _KINDS = {"missing": "store-blob-missing", "corrupt": "store-blob-corrupt", "unreadable": "store-blob-corrupt"}

@@ -9,13 +9,13 @@ import click
 
 from regstore import backup
 from regstore.cli.backup_inspect import diff_command, list_command, show_command
-from regstore.cli.backup_output import show_backup_findings, snapshot_json
+from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_prune import export_command, prune_command, unlock_command
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.backup_verify import test_restore_command, verify_command
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import mention_dead, show_json
-from regstore.cli.parameters import DURATION, SIZE, safety_option
+from regstore.cli.output import mention_dead, show_image_findings, show_json
+from regstore.cli.parameters import BANDWIDTH, DURATION, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.errors import UsageError
 from regstore.findings import is_clean
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from regstore.backup import AnyStore
+    from regstore.bandwidth import Bandwidth
     from regstore.registry import Registry
     from regstore.work import Cancel, Progress
 
@@ -108,7 +109,7 @@ EXAMPLES
 @click.argument("root")
 @click.argument("store")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Blobs at once (default: what suits the storage).")
-@click.option("--bandwidth", type=SIZE, metavar="SIZE", help="Read no more than that of the registry a second.")
+@click.option("--bandwidth", type=BANDWIDTH, metavar="SIZE", help="Read no more than that of the registry a second.")
 @passphrase_options()
 @safety_option(
     "--lock-wait", type=DURATION, default="0s", show_default=True, metavar="TIME", help="Wait for another run."
@@ -121,7 +122,7 @@ def create_command(
     root: str,
     store: str,
     jobs: int | None,
-    bandwidth: int | None,
+    bandwidth: Bandwidth | None,
     passphrase_fd: int | None,
     passphrase_command: str | None,
     lock_wait: float,
@@ -161,7 +162,7 @@ def create_command(
     elif not quiet or code:
         if not quiet:
             _show_created(head, target.location)
-        show_backup_findings(result.findings, err=quiet)
+        show_image_findings(result.findings, err=quiet)
     raise click.exceptions.Exit(code)
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from regstore import backup
-from regstore.cli.backup_output import show_backup_findings, snapshot_json
+from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS
-from regstore.cli.output import human_time, render_table, show_json
+from regstore.cli.output import human_time, render_table, show_image_findings, show_json
 from regstore.digest import format_digest
 from regstore.findings import is_clean
 from regstore.wording import human_bytes, iso_time, plain
@@ -67,7 +67,7 @@ def list_command(store: str, passphrase_fd: int | None, passphrase_command: str 
             click.echo(render_table(rows))
         else:
             click.echo("no snapshots")
-        show_backup_findings(findings)
+        show_image_findings(findings)
     raise click.exceptions.Exit(code)
 
 

@@ -1,43 +1,13 @@
-"""How snapshots and the findings of backups and restores are shown."""
+"""How snapshots are shown in documents."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from regstore.cli.output import json_time
-from regstore.findings import Severity
-from regstore.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from regstore.backup import BackupFinding, Head
-
-_SHOWN_COUNT = 20
-_SHOWN_IMAGES = 5
-_COLOURS = {Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.CRITICAL: "red"}
-
-
-def show_backup_findings(findings: Sequence[BackupFinding], *, err: bool = False) -> None:
-    """Print findings, the worst first, with the images that they hurt; not more than a screen of them."""
-    shown = sorted(findings, key=lambda found: (-found.severity, found.id, found.subject))
-    if shown:
-        click.echo(f"\nfindings: {len(shown)}", err=err)
-    for found in shown[:_SHOWN_COUNT]:
-        word = click.style(found.severity.word, fg=_COLOURS.get(found.severity))
-        click.echo(f"  {word} {found.id}: {plain(found.subject)}", err=err)
-        click.echo(f"    {plain(found.detail)}", err=err)
-        if found.images:
-            names = ", ".join(map(plain, found.images[:_SHOWN_IMAGES]))
-            more = len(found.images) - _SHOWN_IMAGES
-            where = f" in {', '.join(found.snapshots[:_SHOWN_IMAGES])}" if found.snapshots else ""
-            click.echo(f"    hurts {names}" + (f" and {more} more" if more > 0 else "") + where, err=err)
-        if found.severity > Severity.INFO:
-            click.echo(f"    -> {found.repair}", err=err)
-    if len(shown) > _SHOWN_COUNT:
-        click.echo(f"  ... and {len(shown) - _SHOWN_COUNT} more: see --json", err=err)
+    from regstore.backup import Head
 
 
 def snapshot_json(head: Head) -> dict[str, object]:

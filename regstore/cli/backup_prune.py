@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from regstore import backup
-from regstore.cli.backup_output import show_backup_findings, snapshot_json
+from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import human_time, mention_dead, render_table, show_json
+from regstore.cli.output import human_time, mention_dead, render_table, show_image_findings, show_json
 from regstore.cli.parameters import DURATION, F, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.errors import UsageError
@@ -107,7 +107,7 @@ def prune_command(session: Session, /, store: str, **arguments: Any) -> NoReturn
         if not quiet:
             _show_plan(plan, is_dry_run=arguments["dry_run"], has_data=isinstance(opened, backup.Store))
         if not quiet or code:
-            show_backup_findings(findings, err=quiet)
+            show_image_findings(findings, err=quiet)
     raise click.exceptions.Exit(code)
 
 
@@ -237,5 +237,5 @@ def export_command(
             click.echo(f"exported  {found.head.id} to {plain(target.location)}")
             click.echo(f"wrote     {result.tag_count} tags, {human_bytes(result.written_bytes)}")
         if not quiet or code:
-            show_backup_findings(result.findings, err=quiet)
+            show_image_findings(result.findings, err=quiet)
     raise click.exceptions.Exit(code)

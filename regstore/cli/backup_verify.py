@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from regstore import backup
-from regstore.cli.backup_output import show_backup_findings
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import show_json
+from regstore.cli.output import show_image_findings, show_json
 from regstore.cli.progress import choose_progress
 from regstore.errors import UsageError
 from regstore.findings import is_clean
@@ -165,4 +164,4 @@ def test_restore_command(
 
 def _show(findings: list[BackupFinding], *, quiet: bool) -> None:
     if not quiet or not is_clean(findings):
-        show_backup_findings(findings, err=quiet)
+        show_image_findings(findings, err=quiet)

@@ -33,6 +33,7 @@ _COMMANDS = {
     "fsck": ("regstore.cli.fsck", "Say whether every image is whole, and repair."),
     "gc": ("regstore.cli.gc", "Collect garbage, never a live image."),
     "metrics": ("regstore.cli.metrics", "Export the numbers of a volume for Prometheus."),
+    "migrate": ("regstore.cli.migrate", "Move a registry to another disk or bucket, with proof."),
     "restore": ("regstore.cli.restore", "Bring a registry back from a snapshot."),
     "report": ("regstore.cli.report", "Say what fills a volume and what can be freed."),
 }

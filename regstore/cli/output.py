@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from regstore._version import __version__
+from regstore.findings import Severity
 from regstore.wording import plain
 
 if TYPE_CHECKING:
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
     from regstore.findings import Finding
     from regstore.lock import Holder
+    from regstore.transfer import ImageFinding
 
 SCHEMA_VERSION = 1
 _SHOWN_FINDINGS = 20
+_SHOWN_IMAGES = 5
 _COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
@@ -65,6 +68,27 @@ def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
             click.echo(f"    -> {finding.repair}", err=err)
     if len(findings) > _SHOWN_FINDINGS:
         click.echo(f"  ... and {len(findings) - _SHOWN_FINDINGS} more: see --json", err=err)
+
+
+def show_image_findings(findings: Sequence[ImageFinding], *, err: bool = False) -> None:
+    """Print findings, the worst first, with the images that they hurt; not more than a screen of them."""
+    shown = sorted(findings, key=lambda found: (-found.severity, found.id, found.subject))
+    if shown:
+        click.echo(f"\nfindings: {len(shown)}", err=err)
+    for found in shown[:_SHOWN_FINDINGS]:
+        word = click.style(found.severity.word, fg=_COLOURS.get(found.severity.word))
+        click.echo(f"  {word} {found.id}: {plain(found.subject)}", err=err)
+        click.echo(f"    {plain(found.detail)}", err=err)
+        if found.images:
+            names = ", ".join(map(plain, found.images[:_SHOWN_IMAGES]))
+            more = len(found.images) - _SHOWN_IMAGES
+            snapshots = getattr(found, "snapshots", ())
+            where = f" in {', '.join(snapshots[:_SHOWN_IMAGES])}" if snapshots else ""
+            click.echo(f"    hurts {names}" + (f" and {more} more" if more > 0 else "") + where, err=err)
+        if found.severity > Severity.INFO:
+            click.echo(f"    -> {found.repair}", err=err)
+    if len(shown) > _SHOWN_FINDINGS:
+        click.echo(f"  ... and {len(shown) - _SHOWN_FINDINGS} more: see --json", err=err)
 
 
 def mention_dead(holder: Holder | None, *, quiet: bool) -> None:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from regstore.bandwidth import Bandwidth, Timetable, parse_timetable
 from regstore.durations import parse_duration
+from regstore.errors import UsageError
+from regstore_drivers.bulk import Attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +97,43 @@ class DeleteLimit(click.ParamType[tuple[float | None, int | None]]):
             self.fail(f"{value!r} is not a limit: write it as 50%, 20GiB or none", param, ctx)
 
 
+class BandwidthLimit(click.ParamType[Bandwidth]):
+    """Bytes a second, such as 50MiB, or a timetable of them: `08:00,10MiB 20:00,off`."""
+
+    name = "bandwidth"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Bandwidth:
+        """Parse."""
+        if isinstance(value, (int, Timetable)):
+            return value
+        if ":" not in value:
+            return SIZE.convert(value, param, ctx)
+        try:
+            return parse_timetable(value, lambda text: SIZE.convert(text, param, ctx))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def parse_attributes(owner: str | None, mode: str | None) -> Attributes:
+    """Parse `--owner UID:GID` and `--mode MODE`.
+
+    Raises:
+        UsageError: one of them cannot be understood.
+    """
+    uid = gid = directory_mode = None
+    if owner is not None:
+        match = re.fullmatch(r"([0-9]+):([0-9]+)", owner)
+        if match is None:
+            raise UsageError(f"{owner!r} is no owner", hint="write it in numbers, as 1000:1000")
+        uid, gid = int(match[1]), int(match[2])
+    if mode is not None:
+        if not re.fullmatch(r"[0-7]{3,4}", mode):
+            raise UsageError(f"{mode!r} is no mode", hint="write it in octal, as 0755")
+        directory_mode = int(mode, 8)
+    return Attributes(uid, gid, directory_mode, None if directory_mode is None else directory_mode & 0o666)
+
+
 DURATION = Duration()
 SIZE = Size()
 DELETE_LIMIT = DeleteLimit()
+BANDWIDTH = BandwidthLimit()

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from regstore import backup
-from regstore.cli.backup_output import show_backup_findings, snapshot_json
+from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.output import human_time, mention_dead, show_json
-from regstore.cli.parameters import SIZE, safety_option
+from regstore.cli.output import human_time, mention_dead, show_image_findings, show_json
+from regstore.cli.parameters import BANDWIDTH, parse_attributes, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.digest import format_digest
 from regstore.errors import UsageError
 from regstore.findings import is_clean
 from regstore.registry import open_target
 from regstore.wording import human_bytes, plain
-from regstore_drivers.bulk import Attributes
 
 if TYPE_CHECKING:
     from regstore.backup import BackupFinding, RestorePlan, RestoreResult
@@ -56,7 +54,7 @@ EXAMPLES
 @click.option("--owner", metavar="UID:GID", help="Owner of what is written (default: as recorded).")
 @click.option("--mode", metavar="MODE", help="Mode of directories, such as 0755; files get it without x.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Blobs at once (default: what suits the storage).")
-@click.option("--bandwidth", type=SIZE, metavar="SIZE", help="Write no more than that a second.")
+@click.option("--bandwidth", type=BANDWIDTH, metavar="SIZE", help="Write no more than that a second.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
 @click.pass_obj
@@ -75,7 +73,7 @@ def command(session: Session, /, store: str, root: str, **arguments: Any) -> NoR
         arguments["merge"],
         arguments["jobs"],
         arguments["bandwidth"],
-        _attributes(arguments["owner"], arguments["mode"]),
+        parse_attributes(arguments["owner"], arguments["mode"]),
     )
     source = open_store(store, arguments["passphrase_fd"], arguments["passphrase_command"], jobs=arguments["jobs"])
     snapshot = backup.find_snapshot(source, arguments["snapshot"], at)
@@ -124,7 +122,7 @@ def _report(
         if result and not quiet:
             _show_result(result)
         if not quiet or code:
-            show_backup_findings(findings, err=quiet)
+            show_image_findings(findings, err=quiet)
     raise click.exceptions.Exit(code)
 
 
@@ -156,17 +154,3 @@ def _parse_at(text: str | None, snapshot: str) -> float | None:
         return backup.parse_time(text)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _attributes(owner: str | None, mode: str | None) -> Attributes:
-    uid = gid = directory_mode = None
-    if owner is not None:
-        match = re.fullmatch(r"([0-9]+):([0-9]+)", owner)
-        if match is None:
-            raise UsageError(f"{owner!r} is no owner", hint="write it in numbers, as 1000:1000")
-        uid, gid = int(match[1]), int(match[2])
-    if mode is not None:
-        if not re.fullmatch(r"[0-7]{3,4}", mode):
-            raise UsageError(f"{mode!r} is no mode", hint="write it in octal, as 0755")
-        directory_mode = int(mode, 8)
-    return Attributes(uid, gid, directory_mode, None if directory_mode is None else directory_mode & 0o666)

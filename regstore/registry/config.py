@@ -167,3 +167,31 @@ def _is_true(value: object) -> bool:
     if isinstance(value, str):
         return value.strip().lower() in ("true", "1", "yes", "on", "t")
     return bool(value)
+
+
+def s3_parameters(location: str) -> dict[str, Any]:
+    """Return what the `s3` section of a registry's configuration says about a location, without credentials.
+
+    Args:
+        location: as `S3Driver.location` gives it.
+    """
+    from regstore_drivers.s3.options import parse_url
+
+    options = parse_url(location)
+    parameters: dict[str, Any] = {"bucket": options.bucket, "region": options.region or "us-east-1"}
+    if options.prefix:
+        parameters["rootdirectory"] = f"/{options.prefix}"
+    if options.endpoint:
+        parameters |= {"regionendpoint": options.endpoint, "secure": options.endpoint.startswith("https:")}
+        parameters["forcepathstyle"] = options.has_path_style
+    if not options.verify:
+        parameters["skipverify"] = True
+    if options.storage_class:
+        parameters["storageclass"] = options.storage_class
+    if options.encrypt:
+        parameters["encrypt"] = True
+    if options.key_id:
+        parameters["keyid"] = options.key_id
+    if options.acl:
+        parameters["objectacl"] = options.acl
+    return parameters

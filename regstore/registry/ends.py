@@ -23,9 +23,8 @@ def check_apart(one: ReadDriver, other: ReadDriver, what: str) -> None:
     Raises:
         RefusedError: they are not apart.
     """
-    mine, others = _place_of(one), _place_of(other)
-    shorter = min(len(mine), len(others))
-    if mine[:shorter] == others[:shorter]:
+    mine, others = place_of(one) + "/", place_of(other) + "/"
+    if mine.startswith(others) or others.startswith(mine):
         raise RefusedError(
             f"{what} are not apart: {one.location} and {other.location}",
             hint="keep each in a directory or prefix of its own, better on another disk",
@@ -33,11 +32,11 @@ def check_apart(one: ReadDriver, other: ReadDriver, what: str) -> None:
         )
 
 
-def _place_of(driver: ReadDriver) -> list[str]:
-    """Return where a driver's data lie, as components from the outermost."""
+def place_of(driver: ReadDriver) -> str:
+    """Return where a driver's data lie, the same however it was written: components from the outermost."""
     if isinstance(driver, HasLocalPath):
         path = os.path.realpath(driver.local_path(""))
-        return ["file", *(part for part in path.split("/") if part)]
+        return "/".join(["file", *(part for part in path.split("/") if part)])
     parts = urlsplit(driver.location)
     endpoint = parse_qs(parts.query).get("endpoint", [""])[0].rstrip("/")
-    return [parts.scheme, endpoint, parts.netloc, *(part for part in parts.path.split("/") if part)]
+    return "/".join([parts.scheme, endpoint, parts.netloc, *(part for part in parts.path.split("/") if part)])

@@ -12,14 +12,16 @@ from regstore.errors import UsageError
 from regstore.registry.config import RegistryConfig, read_config
 from regstore.registry.listing import ListingVolume
 from regstore.registry.local import LocalVolume
-from regstore_drivers.base import Driver, HasLocalPath
+from regstore_drivers.base import READ_LIMIT_BYTES, Driver, HasLocalPath
 from regstore_drivers.errors import DriverError, NotFound
+from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.url import open_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from regstore.registry.scan import Volume
+    from regstore_drivers.base import Entry
 
 _V2_PATH = layout.V2.rstrip("/")
 
@@ -104,10 +106,10 @@ def open_registry(location: str, jobs: int = 16) -> Registry:
     return registry
 
 
-def open_target(location: str, jobs: int = 16) -> Registry:
+def open_target(location: str, jobs: int = 16, *, is_making: bool = True) -> Registry:
     """Open the place where a registry is, or is to be: what `open_registry` takes, or an empty or new directory.
 
-    A directory is made when its parent exists.
+    A directory is made when its parent exists; without `is_making` it is only seen that it could be.
 
     Raises:
         UsageError: there is no such parent, or the configuration cannot be understood.
@@ -115,19 +117,37 @@ def open_target(location: str, jobs: int = 16) -> Registry:
     """
     is_path = "://" not in location or location.startswith("file:")
     if is_path and not os.path.isfile(path_of_location(location)):
-        _make_directory(path_of_location(location))
+        _make_directory(path_of_location(location), is_making=is_making)
     try:
         return open_registry(location, jobs)
     except UsageError as error:
-        if error.code != "no-registry":
+        if error.code != "no-registry" and (is_making or not is_path or os.path.exists(path_of_location(location))):
             raise
     if is_path and os.path.isfile(path_of_location(location)):
         config = read_config(location)
         return Registry(_patient(config.open_driver(jobs)), config)
-    return Registry(open_driver(path_of_location(location)) if is_path else _patient(_open_url(location, jobs)))
+    if not is_path:
+        return Registry(_patient(_open_url(location, jobs)))
+    path = path_of_location(location)
+    return Registry(open_driver(path) if os.path.isdir(path) else _AbsentDirectory(path))
 
 
-def _make_directory(path: str) -> None:
+class _AbsentDirectory(FilesystemDriver):
+    """A directory that is not there yet, for those who only look: there is nothing in it."""
+
+    def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
+        return iter(())
+
+    def list_dir(self, prefix: str) -> Iterator[str]:
+        return iter(())
+
+    def read(self, key: str, limit: int = READ_LIMIT_BYTES) -> bytes:
+        raise NotFound("the directory is not there yet", operation="read", key=key, location=self.location)
+
+
+def _make_directory(path: str, *, is_making: bool) -> None:
+    if not is_making and os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        return
     try:
         os.mkdir(path)
     except FileExistsError:

@@ -1,13 +1,12 @@
 """The one copy engine: blobs from where they can be read to where they are kept, each hashed on the way."""
 
-from regstore.transfer.catalogue import ImageFinding, source_finding
+from regstore.transfer.attributes import attributes_of, overlay
+from regstore.transfer.catalogue import SOURCE_CATALOGUE, ImageFinding, source_finding
 from regstore.transfer.contents import (
     Contents,
     Tag,
     iter_data,
-    iter_index_links,
     iter_links,
-    iter_tag_links,
     link_count,
 )
 from regstore.transfer.copying import BlobOrigin, Failed, Item, copy_blobs
@@ -20,6 +19,7 @@ from regstore.transfer.uploads import resuming_uploads
 from regstore.transfer.volume import VolumeOrigin
 
 __all__ = [
+    "SOURCE_CATALOGUE",
     "BlobOrigin",
     "Contents",
     "Damage",
@@ -33,13 +33,13 @@ __all__ = [
     "Tag",
     "TreeTarget",
     "VolumeOrigin",
+    "attributes_of",
     "copy_blobs",
     "iter_data",
-    "iter_index_links",
     "iter_links",
-    "iter_tag_links",
     "link_count",
     "open_journal",
+    "overlay",
     "reduce_contents",
     "resuming_uploads",
     "source_finding",

@@ -144,17 +144,3 @@ def iter_links(contents: Contents) -> Iterator[Link]:
     for revision, signatures in contents.signatures.items():
         for digest in signatures:
             yield Link(layout.SignatureLink(name, revision, digest).key, expected_link(digest))
-
-
-def iter_index_links(contents: Contents) -> Iterator[Link]:
-    """Yield the links of the indexes of tags."""
-    for tag, index in contents.indexes.items():
-        if tag in contents.tags:
-            for digest in index:
-                yield Link(layout.TagIndexLink(contents.name, tag, digest).key, expected_link(digest))
-
-
-def iter_tag_links(contents: Contents) -> Iterator[Link]:
-    """Yield what the tags mean now, with the times that they show."""
-    for tag, meant in contents.tags.items():
-        yield Link(layout.TagLink(contents.name, tag).key, expected_link(meant.digest), meant.pushed_ns or None)

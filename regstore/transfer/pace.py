@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from regstore.bandwidth import Timetable
 from regstore_drivers.wrappers.throttled import Bucket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regstore.bandwidth import Bandwidth
     from regstore.work import Cancel, Progress
 
 
@@ -16,15 +20,21 @@ class Paced:
 
     Args:
         progress: told of everything.
-        bytes_per_second: the limit, of all threads together.
+        bandwidth: the limit, of all threads together.
         cancel: ends a wait.
+        clock: seconds since the epoch.
     """
 
-    def __init__(self, progress: Progress, bytes_per_second: int, cancel: Cancel) -> None:
+    def __init__(
+        self, progress: Progress, bandwidth: Bandwidth, cancel: Cancel, clock: Callable[[], float] = time.time
+    ) -> None:
         self._progress = progress
         self._cancel = cancel
-        self._bucket = Bucket(bytes_per_second, bytes_per_second, time.monotonic)
+        self._bandwidth = bandwidth
+        self._clock = clock
         self._counts_bytes = False
+        self._rate: int | None = None
+        self._bucket: Bucket | None = None
 
     def start(self, phase: str, total: int | None = None, unit: str = "") -> None:
         """Begin a phase; only one that counts bytes is held back."""
@@ -38,9 +48,18 @@ class Paced:
             InterruptedRunError: somebody asked to stop.
         """
         self._progress.advance(count)
-        if self._counts_bytes and (seconds := self._bucket.take(count)) > 0:
+        bucket = self._current_bucket() if self._counts_bytes else None
+        if bucket and (seconds := bucket.take(count)) > 0:
             self._cancel.wait(seconds)
 
     def finish(self) -> None:
         """End the phase."""
         self._progress.finish()
+
+    def _current_bucket(self) -> Bucket | None:
+        bandwidth = self._bandwidth
+        rate = bandwidth.rate_at(self._clock()) if isinstance(bandwidth, Timetable) else bandwidth
+        if rate != self._rate:
+            self._bucket = None if rate is None else Bucket(rate, rate, time.monotonic)
+            self._rate = rate
+        return self._bucket

@@ -64,9 +64,15 @@ class Source:
         state: what is remembered of it, for backups only: their scans are exact where others need not be.
         jobs: requests at once on an object store.
         progress, cancel: told and asked.
+        is_wanted: which repositories are read, by name.
+        is_thorough: whether the links of layers are looked into too.
 
     Attributes:
         counts: what was seen.
+        uploading: the repositories in which uploads are open.
+        leftovers: keys of half-written files.
+        manifests: what was read of its manifests.
+        is_cache: whether it is a pull-through cache, in which what an image names may be absent.
         findings: what is not as it should be, without what the blobs have to tell.
         taken_at: when the tags had been read, seconds since the epoch.
         blobs: the digests whose data are there.
@@ -80,20 +86,27 @@ class Source:
         jobs: int,
         progress: Progress,
         cancel: Cancel,
+        is_wanted: Callable[[str], bool] = lambda _: True,
+        is_thorough: bool = False,
     ) -> None:
         self._registry = registry
         self._state = state
         self._progress = progress
         self._cancel = cancel
-        self.volume: Volume = registry.open_volume(jobs, is_copying=True, on_error=self._note_error)
-        self._manifests = TolerantReader(self.volume, state)
-        self._is_cache = registry.has(layout.SCHEDULER_STATE)
+        self._is_wanted = is_wanted
+        self.volume: Volume = registry.open_volume(
+            jobs, is_copying=True, is_thorough=is_thorough, on_error=self._note_error
+        )
+        self.manifests = TolerantReader(self.volume, state)
+        self.is_cache = registry.has(layout.SCHEDULER_STATE)
         self._signatures: dict[str, dict[Digest, list[Digest]]] = {}
         self._seen: dict[str, _Seen] = {}
         self._errors: dict[str, ImageFinding] = {}
         self._troubles: list[tuple[str, str, str, str]] = []
         self._left_out: list[str] = []
         self.counts = Counts()
+        self.uploading: list[str] = []
+        self.leftovers: list[str] = []
         self.taken_at = 0.0
         self.blobs: set[Digest] = set()
 
@@ -105,10 +118,11 @@ class Source:
             InterruptedRunError: somebody asked to stop.
         """
         survey = Survey(
-            self.volume, self._state, self._policy_of, self._manifests, self._cancel, {}, self._note_repository
+            self.volume, self._state, self._policy_of, self.manifests, self._cancel, {}, self._note_repository
         )
-        for repository, marks in survey.iter_repositories(self._progress):
-            self._take_repository(repository, marks)
+        if next(iter(self._registry.driver.list_dir(layout.REPOSITORIES)), None) is not None:
+            for repository, marks in survey.iter_repositories(self._progress):
+                self._take_repository(repository, marks)
         self.taken_at = round(time.time(), 6)  # as exactly as a snapshot tells it
         self._left_out += self.volume.strays
         self._progress.start("listing blobs")
@@ -117,7 +131,8 @@ class Source:
         self.volume.check_unchanged()
         for shard in blobs.iter_shards():
             self.blobs |= shard
-        self._left_out += [*blobs.strays, *(key for key, _, _ in blobs.leftovers)]
+        self._left_out += blobs.strays
+        self.leftovers += [key for key, _, _ in blobs.leftovers]
 
     @property
     def location(self) -> str:
@@ -133,9 +148,31 @@ class Source:
         if not self.counts.repository_count and not self._errors:
             raise RefusedError(
                 f"there is no repository in {self.location}",
-                hint="is its disk mounted? an empty registry is not stored as a snapshot",
+                hint="is its disk mounted? an empty registry is not copied",
                 code="source-empty",
             )
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the repositories that were read, sorted."""
+        return sorted(self._seen)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something could not be read, so that what was seen may not be all there is."""
+        return bool(self._errors)
+
+    def contents(self, name: str) -> Contents:
+        """Return the links of a repository."""
+        return parse_contents(name, self._seen[name].lines)
+
+    def live(self, name: str) -> set[Digest]:
+        """Return the digests that the images of a repository need."""
+        return set(_digests(self._seen[name]))
+
+    def is_troubled(self, name: str) -> bool:
+        """Tell whether something in a repository cannot be believed, or is missing."""
+        return self._seen[name].is_troubled
 
     def needed(self) -> set[Digest]:
         """Return the digests that images need."""
@@ -186,8 +223,8 @@ class Source:
     ) -> None:
         """Look at one repository in which something is not whole."""
         repository = parse_contents(name, seen.lines).to_repository()
-        self._manifests.load(name, repository.revisions.union(repository.tags.values()))
-        lacks = find_lacks(repository, self._manifests, has_data, sparse_is_normal=self._is_cache)
+        self.manifests.load(name, repository.revisions.union(repository.tags.values()))
+        lacks = find_lacks(repository, self.manifests, has_data, sparse_is_normal=self.is_cache)
         for tag, of_tag in lacks.items():
             damage.broken.add(f"{name}:{tag}")
             for lack in of_tag:
@@ -223,7 +260,7 @@ class Source:
                 return subject, {subject}
         if kind == "manifest-unknown":
             return subject, set()
-        return subject, {f"{name}:{tag}" for tag in hurt_tags(repository, self._manifests, bad)}
+        return subject, {f"{name}:{tag}" for tag in hurt_tags(repository, self.manifests, bad)}
 
     def reread_tags(self) -> list[ImageFinding]:
         """Say which tags were moved or deleted since they were read."""
@@ -263,6 +300,8 @@ class Source:
 
     def _take_repository(self, repository: Repository, marks: Marks) -> None:
         name = repository.name
+        if not self._is_wanted(name):
+            return
         contents = Contents(
             name,
             layers={digest: repository.aliases.get(digest, digest) for digest in sorted(repository.layers)},
@@ -282,12 +321,15 @@ class Source:
             bool(marks.troubles),
         )
         self._troubles += [(name, *trouble) for trouble in marks.troubles]
-        self._left_out += [*repository.strays, *(key for key, _, _ in repository.leftovers)]
+        self._left_out += repository.strays
+        self.leftovers += [key for key, _, _ in repository.leftovers]
         self.counts.repository_count += 1
         self.counts.tag_count += len(contents.tags)
         self.counts.revision_count += len(contents.revisions)
         self.counts.layer_link_count += len(contents.layers)
         self.counts.upload_count += len(repository.uploads)
+        if repository.uploads:
+            self.uploading.append(name)
 
     def _policy_of(self, repository: Repository) -> Policy:
         name = repository.name
@@ -298,19 +340,21 @@ class Source:
                 self._signatures.setdefault(name, {})[revision] = found
             return found
 
-        return Policy(signatures_of=signatures_of, sparse_is_normal=self._is_cache)
+        return Policy(signatures_of=signatures_of, sparse_is_normal=self.is_cache)
 
     def _note_error(self, error: DriverError) -> None:
         self._errors[error.key] = source_finding("storage-error", error.key, str(error))
 
     def _note_repository(self, name: str, error: DriverError) -> None:
-        self._errors[name] = source_finding("storage-error", name, f"the repository cannot be read: {error}")
+        if self._is_wanted(name):
+            self._errors[name] = source_finding("storage-error", name, f"the repository cannot be read: {error}")
 
     def _notes(self) -> Iterable[ImageFinding]:
         """Say what is left behind on purpose."""
-        if self._left_out:
-            shown = ", ".join(sorted(self._left_out)[:_SHOWN_COUNT])
-            detail = f"{len(self._left_out)} keys that are no part of an image, such as {shown}"
+        left_out = self._left_out + self.leftovers
+        if left_out:
+            shown = ", ".join(sorted(left_out)[:_SHOWN_COUNT])
+            detail = f"{len(left_out)} keys that are no part of an image, such as {shown}"
             yield source_finding("left-out", layout.V2.rstrip("/"), detail)
         if self.counts.upload_count:
             yield source_finding("upload-open", layout.V2.rstrip("/"), f"{self.counts.upload_count} uploads")

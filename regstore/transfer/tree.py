@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from regstore import layout
+from regstore.registry.scan import expected_link
 from regstore.work import map_bounded
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.bulk import Attributes, BulkWriter
@@ -15,6 +17,7 @@ from regstore_drivers.errors import NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from regstore.transfer.contents import Contents
     from regstore.work import Cancel, Progress
     from regstore_drivers.base import Driver
 
@@ -83,6 +86,52 @@ class TreeTarget:
                 if isinstance(self.writer, BulkWriter):
                     self.writer.flush()
         return count
+
+    def write_tags(self, contents: Iterable[Contents], *, is_new: bool) -> int:
+        """Write tags with their indexes, durably, and return how many links that were.
+
+        A registry lists a tag for each directory: a new tag gets its own in one go, with what it means in it. In an
+        object store what it means is written first; a tag that is there already is moved last.
+
+        Args:
+            contents: repositories, taken lazily.
+            is_new: see `write_links`.
+
+        Raises:
+            DriverError: the target failed.
+            InterruptedRunError: somebody asked to stop.
+        """
+        count = 0
+        remaining = iter((one, tag) for one in contents for tag in one.indexes.keys() | one.tags.keys())
+        with self.durably():
+            while batch := list(islice(remaining, _BATCH_COUNT)):
+                parts = [batch[start : start + _PART_COUNT] for start in range(0, len(batch), _PART_COUNT)]
+                for written in map_bounded(lambda part: self._write_tags(part, is_new), parts, self._jobs):
+                    count += written
+                if isinstance(self.writer, BulkWriter):
+                    self.writer.flush()
+        return count
+
+    def _write_tags(self, tags: list[tuple[Contents, str]], is_new: bool) -> int:
+        return sum(self._write_tag(contents, tag, is_new) for contents, tag in tags)
+
+    def _write_tag(self, contents: Contents, tag: str, is_new: bool) -> int:
+        name, meant = contents.name, contents.tags.get(tag)
+        indexed = contents.indexes.get(tag, [])
+        links = [Link(layout.TagIndexLink(name, tag, digest).key, expected_link(digest)) for digest in indexed]
+        if meant is None:
+            return self._write_all(links, is_new)
+        current = Link(layout.TagLink(name, tag).key, expected_link(meant.digest), meant.pushed_ns or None)
+        if not isinstance(self.writer, BulkWriter):
+            return self._write_all([current, *links], is_new)
+        self._cancel.check()
+        place = current.key.removesuffix("/current/link")
+        files = [(link.key.removeprefix(f"{place}/"), link.content, link.mtime_ns) for link in (*links, current)]
+        if not self.writer.write_directory(place, files, beside=place.removesuffix(f"/tags/{tag}")):
+            return self._write_all([*links, current], is_new)
+        with self._lock:
+            self._progress.advance(len(files))
+        return len(files)
 
     def _write_all(self, links: list[Link], is_new: bool) -> int:
         count = 0

@@ -21,6 +21,7 @@ from regstore_drivers.base import (
     HasStoredChecksum,
     HasVersions,
     MultipartUpload,
+    WriteFeatures,
 )
 from regstore_drivers.errors import (
     AlreadyExists,
@@ -278,7 +279,7 @@ def test_of_many_writers_one_wins(seaweed: SeaweedServer, s3_bucket: str, open_s
 def test_conditional_writes_are_found_out(s3_driver: S3Driver) -> None:
     before = s3_driver.has_conditional_writes
     assert before is None
-    assert s3_driver.probe_conditional_writes("locks/") is True
+    assert s3_driver.probe_writes("locks/") == WriteFeatures(has_checksums=True, has_conditions=True)
     assert s3_driver.has_conditional_writes is True
     assert list(s3_driver.list("")) == []
 

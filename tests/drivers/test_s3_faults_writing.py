@@ -124,7 +124,7 @@ def test_of_two_writers_one_wins(fake: FakeS3, fake_driver: S3Driver) -> None:
 def test_a_server_that_ignores_conditions_is_found_out(fake: FakeS3, fake_driver: S3Driver) -> None:
     fake.reply(OK, OK, NO_CONTENT)
 
-    assert fake_driver.probe_conditional_writes("x/") is False
+    assert fake_driver.probe_writes("x/").has_conditions is False
     assert fake_driver.has_conditional_writes is False
     assert [request.method for request in fake.requests] == ["PUT", "PUT", "DELETE"]
     assert len({request.path for request in fake.requests}) == 1

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from regstore.backup.opening import open_store
 from regstore.registry import Registry as Location
 from regstore.registry import open_registry, open_target
 from regstore_drivers.base import Driver
-from regstore_drivers.errors import ShortRead, Unavailable
+from regstore_drivers.errors import Unavailable
 from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.s3 import S3Driver
 from regstore_drivers.wrappers import Counting, Retrying
@@ -27,6 +26,7 @@ from support.images import digest_of, layers
 from support.pusher import Pusher
 from support.registry import Registry
 from support.seaweed import SeaweedServer
+from support.unreliable import Unreliable
 from support.volume import VolumeWriter, blob_key, tag_link_key
 
 OpenS3 = Callable[..., S3Driver]
@@ -207,52 +207,6 @@ def test_a_restore_that_was_killed_goes_on_with_its_own_uploads_only(
 
 class Killed(BaseException):
     """Stands for the death of the process."""
-
-
-class Unreliable(Forwarding):
-    """Fails three calls in ten as object stores do: busy, or in the midst of a body."""
-
-    def __init__(self, driver: Driver, dice: random.Random) -> None:
-        super().__init__(driver)
-        self._dice = dice
-        self.failed = 0
-
-    def _call(self, operation: str, key: str, call: Callable[[], Any]) -> Any:
-        if self._dice.random() < 0.3:
-            self.failed += 1
-            raise Unavailable("busy", operation=operation, key=key)
-        return call()
-
-    def _iterate(self, operation: str, key: str, call: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-        for number, item in enumerate(call()):
-            if self._dice.random() < 0.02:
-                self.failed += 1
-                raise Unavailable("busy", operation=operation, key=f"{key} {number}")
-            yield item
-
-    def open(self, key: str, offset: int = 0, length: int | None = None) -> Any:
-        stream = super().open(key, offset, length)
-        if self._dice.random() < 0.3:
-            self.failed += 1
-            return io.BufferedReader(_Cut(stream.read(), key))
-        return stream
-
-
-class _Cut(io.RawIOBase):
-    """A body that breaks off in its midst."""
-
-    def __init__(self, data: bytes, key: str) -> None:
-        self._left = io.BytesIO(data[: len(data) // 2])
-        self._key = key
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count = self._left.readinto(buffer)
-        if not count:
-            raise ShortRead("the body broke off", operation="read", key=self._key)
-        return count
 
 
 @pytest.mark.parametrize("seed", range(6))

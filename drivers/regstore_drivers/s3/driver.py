@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError  # noqa: TID251
 
-from regstore_drivers.base import Deleted, Driver, Entry, MultipartUpload, Source
+from regstore_drivers.base import Deleted, Driver, Entry, MultipartUpload, Source, WriteFeatures
 from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey
 from regstore_drivers.s3.copying import Copy
 from regstore_drivers.s3.errors import is_upload_gone, required, translated
@@ -77,8 +77,8 @@ class S3Driver(S3Reader, Driver):
         """Whether `write(if_absent=True)` is atomic on this server; None as long as nothing has shown it."""
         return self._connection.has_conditions
 
-    def probe_conditional_writes(self, directory: str = "") -> bool:
-        """Find out whether `write(if_absent=True)` is atomic, with an object that is written for it and deleted again.
+    def probe_writes(self, directory: str = "") -> WriteFeatures:
+        """Find out what the server can do, with an object that is written for it and deleted again.
 
         Args:
             directory: where the object may lie: empty, or a prefix that ends with a slash.
@@ -94,10 +94,10 @@ class S3Driver(S3Reader, Driver):
             try:
                 upload.put(b"probe", 5, None, if_absent=True)
             except AlreadyExists:
-                return True
+                return WriteFeatures(self._connection.has_checksums, has_conditions=True)
             else:
                 self._connection.has_conditions = False
-                return False
+                return WriteFeatures(self._connection.has_checksums, has_conditions=False)
             finally:
                 self._connection.client.delete_object(Bucket=self._bucket, Key=full)
 
@@ -115,7 +115,7 @@ class S3Driver(S3Reader, Driver):
 
         With `if_absent` the key is looked up first. On a server that knows conditional writes the write itself is
         conditional too, so that of two writers at the same time one gets AlreadyExists; on another both may succeed
-        (see `probe_conditional_writes`). When the answer to a write was lost and it is tried again, the key that exists
+        (see `probe_writes`). When the answer to a write was lost and it is tried again, the key that exists
         may be our own: only its content can tell.
 
         Raises:

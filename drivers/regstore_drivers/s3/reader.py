@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from regstore_drivers.s3.options import S3Options
     from regstore_drivers.s3.stream import MakeError
 
+_MTIME = re.compile(r"([0-9]{1,11})(?:\.([0-9]+))?")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -165,6 +166,16 @@ class S3Reader(ReadDriver):
         if checksum is None or "-" in checksum or kind != "FULL_OBJECT":
             return None
         return f"sha256:{base64.b64decode(checksum).hex()}"
+
+    def kept_mtime_ns(self, key: str) -> int | None:
+        """Return the time in the metadata, as rclone and `S3Driver.write` write it, with one HEAD.
+
+        Raises:
+            NotFound: there is no such object.
+        """
+        text = self._head("kept_mtime_ns", key).get("Metadata", {}).get("mtime", "")
+        match = _MTIME.fullmatch(text)
+        return int(match[1]) * 10**9 + int((match[2] or "")[:9].ljust(9, "0")) if match else None
 
     def _head(self, operation: str, key: str, **more: str) -> dict[str, Any]:
         """Return what HEAD tells of an object, and tell a missing object from a missing bucket."""

@@ -11,11 +11,13 @@ from regstore_drivers.base import (
     HasCapacity,
     HasClock,
     HasDirectories,
+    HasKeptTime,
     HasMultipart,
     HasMultipartResume,
     HasMultipartSize,
     HasStoredChecksum,
     HasVersions,
+    HasWriteFeatures,
     ReadDriver,
 )
 
@@ -30,6 +32,7 @@ T = TypeVar("T")
 READ_POWERS: dict[type, tuple[str, ...]] = {
     HasCapacity: ("capacity",),
     HasClock: ("now",),
+    HasKeptTime: ("kept_mtime_ns",),
     HasMultipartSize: ("multipart_size",),
     HasStoredChecksum: ("stored_checksum",),
     HasVersions: ("is_versioned",),
@@ -41,6 +44,7 @@ POWERS: dict[type, tuple[str, ...]] = {
     HasDirectories: ("remove_empty_directory",),
     HasMultipart: ("list_multipart", "abort_multipart"),
     HasMultipartResume: ("resume_multipart", "watch_multipart"),
+    HasWriteFeatures: ("probe_writes",),
 }
 """All optional powers but HasLocalPath: whoever has the path of a file goes past the wrapper."""
 

@@ -1,0 +1,389 @@
+"""Migrations of registries that clients use, between file systems and buckets, as an operator runs them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from regstore import layout
+from regstore_drivers.base import Driver
+from regstore_drivers.memory import MemoryDriver
+from regstore_drivers.s3 import S3Driver
+from regstore_drivers.wrappers import Retrying
+from support.backup import contents_of, objects_of
+from support.clients import Worker
+from support.collection import Done, run_cli
+from support.images import digest_of, layers
+from support.migration import migrate, verify, worst
+from support.mounts import mounted
+from support.pusher import Pusher
+from support.registry import Registry
+from support.s3_server import REGION
+from support.seaweed import SeaweedServer
+from support.unreliable import Unreliable
+from support.volume import VolumeWriter, blob_key, tag_link_key
+
+MakeRegistry = Callable[..., Registry]
+OpenS3 = Callable[..., S3Driver]
+LARGE = b"large" * 30_000
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where regstore remembers what it learned."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+class Place:
+    """One end of a migration: how regstore is told of it, and the options of a registry on it."""
+
+    def __init__(self, location: str, storage: dict[str, Any], environment: dict[str, str] | None = None) -> None:
+        self.location = location
+        self.storage = storage
+        self.environment = environment or {}
+
+
+def directory_place(path: Path) -> Place:
+    """A directory."""
+    return Place(str(path), {"filesystem": {"rootdirectory": str(path)}})
+
+
+def bucket_place(seaweed: SeaweedServer, bucket: str, prefix: str) -> Place:
+    """A prefix in a bucket."""
+    section = {
+        "accesskey": seaweed.access_key,
+        "secretkey": seaweed.secret_key,
+        "region": REGION,
+        "regionendpoint": seaweed.endpoint,
+        "bucket": bucket,
+        "rootdirectory": f"/{prefix}",
+        "secure": False,
+        "v4auth": True,
+    }
+    location = f"s3://{bucket}/{prefix}?endpoint={quote(seaweed.endpoint, safe=':/')}&region={REGION}"
+    credentials = {"AWS_ACCESS_KEY_ID": seaweed.access_key, "AWS_SECRET_ACCESS_KEY": seaweed.secret_key}
+    return Place(location, {"s3": section}, credentials)
+
+
+class Move:
+    """A migration from one place to another, by the command line and real registries."""
+
+    def __init__(self, source: Place, target: Place, state: Path, make_registry: MakeRegistry) -> None:
+        self.source = source
+        self.target = target
+        self._state = state
+        self._make_registry = make_registry
+
+    def command(self, name: str, *options: object) -> Done:
+        """Run a command on the two ends."""
+        environment = {**self.source.environment, **self.target.environment}
+        ends = (self.source.location, self.target.location)
+        return run_cli(self._state, "migrate", name, *options, *ends, environment=environment)
+
+    @contextmanager
+    def serving(self, place: Place) -> Iterator[Pusher]:
+        """Serve a place."""
+        with self._make_registry(storage=place.storage) as registry, Pusher(registry.url) as client:
+            yield client
+
+
+@contextmanager
+def clients(url: str, count: int = 3) -> Iterator[list[Worker]]:
+    """Clients that push, move tags and delete, as long as the block lasts."""
+    is_over = threading.Event()
+    workers = [Worker([url], f"w{number}", number, is_over) for number in range(count)]
+    for worker in workers:
+        worker.thread.start()
+    try:
+        yield workers
+    finally:
+        is_over.set()
+        for worker in workers:
+            worker.thread.join()
+    assert [worker.failure for worker in workers] == [None] * count
+
+
+def wait_for(workers: list[Worker], pushes: int) -> None:
+    """Wait until they have pushed so many images."""
+    while sum(worker.pushes for worker in workers) < pushes:
+        assert [worker.failure for worker in workers] == [None] * len(workers)
+        time.sleep(0.01)
+
+
+def pull_all(client: Pusher, place: Place) -> dict[tuple[str, str], set[str]]:
+    """Pull every tag that a registry lists. SeaweedFS goes on showing the directory of a tag that was deleted."""
+    if "s3" not in place.storage:
+        return client.pull_all()
+    return {
+        (repository, tag): client.pull(repository, tag)
+        for repository in client.catalog()
+        for tag in client.tags(repository)
+        if client.has_manifest(repository, tag)
+    }
+
+
+def move_while_serving(move: Move) -> None:
+    """Move a registry while clients use it; what is at the target in between is whole, and in the end the same."""
+    with ExitStack() as stack:
+        with move._make_registry(storage=move.source.storage) as registry, clients(registry.url) as workers:
+            wait_for(workers, 12)
+            first = move.command("run", "--json").expect(0)
+            assert first.json["copied_blobs"] > 0
+            for pushes in (20, 28):
+                wait_for(workers, pushes)
+                with move.serving(move.target) as client:
+                    pull_all(client, move.target)
+                move.command("run", "-q").expect(0)
+            move.command("run", "--cut-over").expect_error(3, "not-quiet")
+        with move.serving(move.source) as client:
+            expected = pull_all(client, move.source)
+        done = move.command("run", "--cut-over", "--mirror", "--max-delete", "none", "--readback", "--json").expect(0)
+        client = stack.enter_context(move.serving(move.target))
+        assert pull_all(client, move.target) == expected
+    document = done.json
+    assert document["verification"]["is_equal"]
+    driver, section = next(iter(yaml.safe_load(document["configuration"])["storage"].items()))
+    assert driver in move.target.storage
+    assert section["rootdirectory"] == move.target.storage[driver]["rootdirectory"]
+    for secret in move.target.environment.values():
+        assert secret not in done.stdout + done.stderr
+    again = move.command("run", "--json").expect(0).json
+    assert (again["copied_blobs"], again["written_links"]) == (0, 0)
+    report = move.command("verify", "--readback", "--json").expect(0).json
+    assert all(count == 0 for counts in report["items"].values() for word, count in counts.items() if word != "same")
+
+
+@pytest.mark.slow
+@pytest.mark.registry
+@pytest.mark.parametrize("file_system", ["ext4", "xfs", "btrfs"])
+def test_to_another_disk(file_system: str, tmp_path: Path, state: Path, make_registry: MakeRegistry) -> None:
+    with mounted(tmp_path, file_system) as disk:
+        source, target = directory_place(tmp_path / "old"), directory_place(disk / "registry")
+        (tmp_path / "old").mkdir()
+        move = Move(source, target, state, make_registry)
+        move_while_serving(move)
+        configuration = move.command("run", "--cut-over", "--json").expect(0).json["configuration"]
+        assert f"{disk}  {file_system}  defaults,nofail" in configuration
+
+
+@pytest.mark.registry
+@pytest.mark.parametrize("file_system", ["xfs", "btrfs"])
+def test_on_one_disk_extents_are_shared(
+    file_system: str, tmp_path: Path, state: Path, make_registry: MakeRegistry
+) -> None:
+    size = 150 << 20
+    with mounted(tmp_path, file_system) as disk:
+        data = random.Random(1).randbytes(1 << 20) * (size >> 20)
+        VolumeWriter(disk / "old").push_image("app", "v1", [data])
+        move = Move(directory_place(disk / "old"), directory_place(disk / "new"), state, make_registry)
+
+        move.command("run", "--readback", "-q").expect(0)  # there would be no room for a second copy
+
+        assert contents_of(disk / "new") == contents_of(disk / "old")
+        subprocess.run(["sync", "-f", str(disk)], check=True)
+        assert blocks_free(disk) > 400 * (1 << 20) - size - (100 << 20)
+
+
+def blocks_free(disk: Path) -> int:
+    """Free bytes of a file system."""
+    status = os.statvfs(disk)
+    return status.f_bavail * status.f_frsize
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+@pytest.mark.registry
+@pytest.mark.parametrize(
+    ("source", "target"), [("directory", "bucket"), ("bucket", "directory"), ("bucket", "other bucket")]
+)
+def test_from_and_to_buckets(
+    source: str,
+    target: str,
+    tmp_path: Path,
+    state: Path,
+    make_registry: MakeRegistry,
+    seaweed: SeaweedServer,
+    s3_bucket: str,
+) -> None:
+    (tmp_path / "old").mkdir()
+    places = {
+        "directory": directory_place(tmp_path / ("old" if source == "directory" else "new")),
+        "bucket": bucket_place(seaweed, s3_bucket, "company/registry"),
+        "other bucket": bucket_place(seaweed, s3_bucket, "new/place"),
+    }
+    move_while_serving(Move(places[source], places[target], state, make_registry))
+
+
+@pytest.mark.slow
+@pytest.mark.registry
+def test_a_registry_on_a_half_filled_target_serves_whole_images_only(
+    tmp_path: Path, state: Path, make_registry: MakeRegistry
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    writer = VolumeWriter(old)
+    for number in range(60):
+        writer.push_image(f"team/app{number % 5}", f"v{number}", [LARGE + b"%d" % number, *layers(3, str(number))])
+    new.mkdir()
+    move = Move(directory_place(old), directory_place(new), state, make_registry)
+    seen: list[int] = []
+    results: list[Done] = []
+    thread = threading.Thread(target=lambda: results.append(move.command("run", "--bandwidth", "3MiB", "--jobs", "1")))
+    with move.serving(move.target) as client:
+        thread.start()
+        while thread.is_alive():
+            seen.append(len(client.pull_all()))
+        thread.join()
+        seen.append(len(client.pull_all()))
+    results[0].expect(0)
+    assert seen[-1] == 60
+    assert seen[0] < 60
+    assert seen == sorted(seen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+def test_killed_at_random_moments_it_goes_on(
+    kind: str, tmp_path: Path, state: Path, seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3
+) -> None:
+    dice = random.Random(7)
+    old = tmp_path / "old"
+    writer = VolumeWriter(old)
+    for number in range(30):
+        writer.push_image("app", f"v{number}", [dice.randbytes(200_000), *layers(3, str(number))])
+    big = dice.randbytes(12 << 20)
+    writer.push_image("app", "big", [big])
+    place = directory_place(tmp_path / "new") if kind == "directory" else bucket_place(seaweed, s3_bucket, "new")
+    driver: Driver | None = None if kind == "directory" else open_s3(seaweed, s3_bucket, "new")
+    deaths = 0
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "regstore", "migrate", "run", "-q", "--bandwidth", "4MiB", str(old), place.location],
+            env={**os.environ, **place.environment},
+        )
+        try:
+            process.wait(dice.uniform(0.4, 1.5))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            deaths += 1
+        there = contents_of(tmp_path / "new") if driver is None else objects_of(driver)
+        for key, data in there.items():
+            spec = layout.parse_key(key)
+            if isinstance(spec, layout.BlobData):
+                assert blob_key(digest_of(data)) == key
+            if isinstance(spec, layout.TagLink):
+                assert blob_key(data.decode()) in there
+    move = Move(directory_place(old), place, state, pytest.fail)
+    move.command("run", "-q").expect(0)
+    after = contents_of(tmp_path / "new") if driver is None else objects_of(driver)
+    assert after == contents_of(old)
+    assert deaths
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ends_that_fail_three_times_in_ten(seed: int) -> None:
+    dice = random.Random(seed)
+    source, target = MemoryDriver(f"source-{seed}"), MemoryDriver(f"target-{seed}")
+    writer = VolumeWriter(lambda key, data: source.write(key, data, len(data)))
+    for number in range(4):
+        writer.push_image("app", f"v{number}", [LARGE + bytes([number]), *layers(2, str(number))])
+
+    def patient(driver: Driver) -> Retrying:
+        return Retrying(Unreliable(driver, dice), sleep=lambda _: None)
+
+    result = migrate(patient(source), patient(target), reads_back=True)
+
+    assert worst(result) == set()
+    assert objects_of(target) == objects_of(source)
+    assert worst(verify(source, target, reads_back=True)) == set()
+
+
+def test_a_full_disk_is_an_error_and_the_rest_follows_when_there_is_room(
+    tmp_path: Path, state: Path, make_registry: MakeRegistry
+) -> None:
+    with mounted(tmp_path, "ext4", 24) as disk:
+        old = tmp_path / "old"
+        writer = VolumeWriter(old)
+        dice = random.Random(3)
+        for number in range(8):
+            writer.push_image("app", f"v{number}", [dice.randbytes(1 << 20)])
+        move = Move(directory_place(old), directory_place(disk / "new"), state, make_registry)
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(14 << 20))
+
+        move.command("run").expect_error(3, "no-space", "are to be copied")
+        assert contents_of(disk / "new") == {}
+
+        ballast.unlink()
+        move.command("run", "-q").expect(0)
+        assert contents_of(disk / "new") == contents_of(old)
+
+
+@pytest.mark.s3
+def test_a_prefix_with_slashes_is_the_one_that_a_registry_uses(
+    tmp_path: Path, state: Path, make_registry: MakeRegistry, seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3
+) -> None:
+    old = tmp_path / "old"
+    VolumeWriter(old).push_image("app", "v1", layers(2, "app"))
+    place = bucket_place(seaweed, s3_bucket, "/deep/place/")
+    move = Move(directory_place(old), place, state, make_registry)
+
+    move.command("run", "-q").expect(0)
+
+    assert objects_of(open_s3(seaweed, s3_bucket, "deep/place")) == contents_of(old)
+    wrong = Move(
+        bucket_place(seaweed, s3_bucket, "deep/plaice"), directory_place(tmp_path / "new"), state, make_registry
+    )
+    wrong.command("run").expect_error(2, "no-registry")
+    below = Move(bucket_place(seaweed, s3_bucket, "deep"), directory_place(tmp_path / "new"), state, make_registry)
+    below.command("run").expect_error(2, "no-registry")
+
+
+@pytest.mark.s3
+def test_times_of_tags_are_kept_in_metadata_and_come_back(
+    tmp_path: Path, state: Path, make_registry: MakeRegistry, seaweed: SeaweedServer, s3_bucket: str
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    VolumeWriter(old).push_image("app", "v1", layers(2, "app"))
+    link = tag_link_key("app", "v1")
+    os.utime(old / link, ns=(10**18 + 5, 10**18 + 5))
+    bucket = bucket_place(seaweed, s3_bucket, "kept")
+    Move(directory_place(old), bucket, state, make_registry).command("run", "-q").expect(0)
+    head = seaweed.client().head_object(Bucket=s3_bucket, Key=f"kept/{link}")
+    assert head["Metadata"]["mtime"] == "1000000000.000000005"
+
+    Move(bucket, directory_place(new), state, make_registry).command("run", "-q").expect(0)
+
+    assert contents_of(new) == contents_of(old)
+    assert (new / link).stat().st_mtime_ns == 10**18 + 5
+
+
+@pytest.mark.registry
+def test_a_read_only_registry_is_quiet_by_its_own_word(
+    tmp_path: Path, state: Path, make_registry: MakeRegistry
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    move = Move(directory_place(old), directory_place(new), state, make_registry)
+    with make_registry(root=old) as registry, Pusher(registry.url) as client:
+        client.push_image("app", "v1", layers(2, "app"))
+        move.command("run", "--cut-over", "--registry-url", registry.url).expect_error(3, "not-quiet", "readonly")
+    with make_registry(root=old, readonly=True) as registry:
+        started = time.monotonic()
+        done = move.command("run", "--cut-over", "--registry-url", registry.url, "--json").expect(0)
+        assert time.monotonic() - started < 5
+    assert done.json["verification"]["is_equal"]
