@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_every_finding_is_documented_as_it_is() -> None:
-    """docs/findings.md has one row a finding, with severity, meaning and what to do: of gc, fsck, reports, backups, migrations."""
+    """docs/findings.md has one row a finding of every catalogue, with severity, meaning and what to do."""
     rows = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", (ROOT / "docs/findings.md").read_text(), re.MULTILINE)
     kinds = [
         *collections.CATALOGUE.items(),
