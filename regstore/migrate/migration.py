@@ -25,7 +25,7 @@ from regstore.migrate.probe import check_space, estimate, probe_features
 from regstore.migrate.record import check_not_same, new_record, read_marker, write_record
 from regstore.migrate.target import TargetReader
 from regstore.migrate.writing import Writing
-from regstore.state import open_state
+from regstore.state import State, open_state
 from regstore.transfer import Contents, Paced, Source, open_journal
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.base import HasLocalPath
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from regstore.lock import Holder
     from regstore.migrate.ends import Ends
     from regstore.registry import Registry
-    from regstore.state import State
     from regstore.transfer import ImageFinding, Journal
     from regstore.work import Progress
     from regstore_drivers.base import Entry
@@ -111,7 +110,7 @@ class Migration:
             InterruptedRunError: stopped on request.
         """
         ends = check_ends(self._source, self._target)
-        with self._states() as (source_state, target_state):
+        with self._states(ends) as (source_state, target_state):
             source = self._read_source(source_state)
             journal = self._open_journal(ends)
             plan = self._plan(ends, source, journal, target_state)
@@ -134,7 +133,7 @@ class Migration:
         """
         with hold_lock(self._target.driver, "migrate run") as (_, dead):
             ends = check_ends(self._source, self._target)
-            with self._states() as (source_state, target_state):
+            with self._states(ends) as (source_state, target_state):
                 result = self._run(ends, self._read_source(source_state), target_state)
         result.dead_holder = dead
         return result
@@ -155,7 +154,7 @@ class Migration:
                 self._check_removals(plan)
             check_space(plan, self._source, self._target)
             result = MigrationResult(plan, source, list(plan.findings))
-            if (plan.blobs or plan.link_count or plan.loose) and not record.is_open:
+            if self._has_work(plan) and not record.is_open:
                 write_record(self._target.driver, replace(record, is_open=True))
             writing = Writing(self._source, self._target, self._options, self._jobs, self._progress, self._cancel)
             writing.apply(plan, source, journal, result)
@@ -167,9 +166,13 @@ class Migration:
         return result
 
     @contextmanager
-    def _states(self) -> Iterator[tuple[State, State]]:
+    def _states(self, ends: Ends) -> Iterator[tuple[State, State]]:
+        """Open what is remembered of both ends. Of a target that was begun anew, or in which a run died, nothing is: a
+        directory may be there without its link."""
         source = open_state(f"migration of {self._source.location}")
-        target = open_state(f"migration into {self._target.location}")
+        record = ends.record
+        is_clean = record is not None and record.is_complete and not record.is_open
+        target = open_state(f"migration into {self._target.location}") if is_clean else State(None)
         try:
             yield source, target
         finally:
@@ -274,6 +277,10 @@ class Migration:
         beside_data = (key for key, _, _ in source.volume.list_leftovers(data))
         for key in (*source.leftovers, *beside_data):
             yield from driver.list(key)
+
+    def _has_work(self, plan: MigrationPlan) -> bool:
+        is_removing = self._options.is_mirror and any(one.gone_count for one in plan.differences.values())
+        return bool(plan.blobs or plan.link_count or plan.loose or is_removing)
 
     def _check_removals(self, plan: MigrationPlan) -> None:
         """Refuse to remove more of the target's tags than may go."""

@@ -252,6 +252,25 @@ def test_an_emptied_target_is_begun_anew(old: Path, new: Path) -> None:
     assert contents_of(new) == contents_of(old)
 
 
+def test_what_is_remembered_of_a_target_ends_with_it(old: Path, new: Path) -> None:
+    """A run that died leaves directories without their links; those of a former target were whole."""
+    migrate(old, new)
+    migrate(old, new)  # remembers the links
+    shutil.rmtree(new)
+    key = layer_link_key("app", digest_of(LARGE))
+    (new / key).parent.mkdir(parents=True)
+
+    migrate(old, new)
+
+    assert contents_of(new) == contents_of(old)
+    record = json.loads((new / MARKER).read_bytes())
+    assert (record["is_complete"], record["is_open"]) == (True, False)
+    (new / MARKER).write_text(json.dumps({**record, "is_open": True}))
+    (new / key).unlink()
+    migrate(old, new)
+    assert contents_of(new) == contents_of(old)
+
+
 @pytest.mark.parametrize("damaged", [b"", b"sha256:" + b"0" * 64], ids=["empty", "other"])
 def test_damaged_links_at_the_target_are_written_anew(old: Path, new: Path, damaged: bytes) -> None:
     migrate(old, new)
