@@ -40,7 +40,7 @@ def show_plan(plan: MigrationPlan) -> None:
     """Print what a run would do."""
     click.echo(f"source    {plain(plan.source)}")
     click.echo(f"target    {plain(plan.target)}, which {_KINDS[plan.kind]}")
-    click.echo(f"takes     {plan.repository_count} repositories, {plan.tag_count} tags, {len(plan.needed)} blobs")
+    click.echo(f"moves     {plan.repository_count} repositories, {plan.tag_count} tags, {len(plan.needed)} blobs")
     if plan.doubtful:
         click.echo(f"hashes    {len(plan.doubtful)} blobs that are at the target and that no run wrote")
     click.echo(f"copies    {len(plan.blobs)} blobs with {human_bytes(plan.total_bytes)}, {plan.link_count} links")
@@ -96,7 +96,7 @@ def show_run(results: Sequence[MigrationResult]) -> None:
     click.echo(f"target    {plain(plan.target)}")
     click.echo(f"copied    {blobs} blobs with {human_bytes(size)}, all hashed; {links} links")
     click.echo(f"tags      {tags} written, {moved} of them moved" + _removed_words(results))
-    click.echo(f"there now {plan.repository_count} repositories, {plan.tag_count} tags")
+    click.echo(f"moved     {plan.repository_count} repositories, {plan.tag_count} tags in all")
 
 
 def _removed_words(results: Sequence[MigrationResult]) -> str:

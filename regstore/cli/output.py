@@ -55,13 +55,18 @@ def render_table(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
     return "\n".join(lines)
 
 
+def _coloured(word: str) -> str:
+    colour = _COLOURS.get(word)
+    return click.style(word, fg=colour) if colour else word
+
+
 def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
     """Print findings, the worst first, not more than a screen of them."""
     if not findings:
         return
     click.echo(f"\nfindings: {len(findings)}", err=err)
     for finding in sorted(findings, key=lambda finding: -finding.severity)[:_SHOWN_FINDINGS]:
-        severity = click.style(finding.severity.word, fg=_COLOURS.get(finding.severity.word))
+        severity = _coloured(finding.severity.word)
         click.echo(f"  {severity} {finding.id}: {plain(finding.subject)}", err=err)
         click.echo(f"    {plain(finding.detail)}", err=err)
         if finding.repair:
@@ -76,7 +81,7 @@ def show_image_findings(findings: Sequence[ImageFinding], *, err: bool = False) 
     if shown:
         click.echo(f"\nfindings: {len(shown)}", err=err)
     for found in shown[:_SHOWN_FINDINGS]:
-        word = click.style(found.severity.word, fg=_COLOURS.get(found.severity.word))
+        word = _coloured(found.severity.word)
         click.echo(f"  {word} {found.id}: {plain(found.subject)}", err=err)
         click.echo(f"    {plain(found.detail)}", err=err)
         if found.images:

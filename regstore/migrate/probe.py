@@ -15,10 +15,13 @@ from regstore.errors import RefusedError
 from regstore.wording import human_bytes
 from regstore.work import map_bounded
 from regstore_drivers.base import HasCapacity, HasLocalPath, HasWriteFeatures
+from regstore_drivers.bulk import BulkWriter
 from regstore_drivers.errors import DriverError
 from regstore_drivers.filesystem import FilesystemDriver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from regstore.migrate.plan import MigrationPlan
     from regstore.registry import Registry
     from regstore.work import Cancel, Progress
@@ -28,7 +31,7 @@ _BLOCK_BYTES = 4096
 _INODES_PER_BLOB, _INODES_PER_LINK, _INODES_PER_TAG = 2, 2, 3
 _SAMPLE_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
-_SMALL_COUNT = 64
+_SMALL_COUNT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,25 +137,30 @@ def _measure_reading(plan: MigrationPlan, driver: Driver, jobs: int, cancel: Can
 
 def _measure_writing(driver: Driver, jobs: int) -> tuple[float, float]:
     """Return bytes a second of large, and number a second of small files or objects."""
-    data = os.urandom(_PIECE_BYTES)
     if isinstance(driver, HasLocalPath):
         with tempfile.TemporaryDirectory(prefix="regstore-probe-", dir=_existing(driver.local_path(""))) as directory:
-            return _time_writes(FilesystemDriver(directory), "", data, 1)
-    return _time_writes(driver, layout.HOME, data, jobs)
+            writer = BulkWriter(directory)
+            return _time_writes(writer, "", jobs, writer.sync)
+    return _time_writes(driver, layout.HOME, jobs, lambda: None)
 
 
-def _time_writes(driver: Driver, prefix: str, data: bytes, jobs: int) -> tuple[float, float]:
+def _time_writes(writer: Driver | BulkWriter, prefix: str, jobs: int, sync: Callable[[], None]) -> tuple[float, float]:
+    """Write as a run does, and remove it again from an object store."""
+    data = os.urandom(_PIECE_BYTES)
     stem = f"{prefix}regstore-probe-{secrets.token_hex(8)}"
     large = [f"{stem}/large-{number}" for number in range(max(jobs // 4, 1))]
     small = [f"{stem}/{number}/link" for number in range(_SMALL_COUNT)]
     try:
         began = time.perf_counter()
-        list(map_bounded(lambda key: driver.write(key, data, len(data)), large, jobs))
+        list(map_bounded(lambda key: writer.write(key, data, len(data)), large, jobs))
+        sync()
         middle = time.perf_counter()
-        list(map_bounded(lambda key: driver.write(key, b"link", 4), small, jobs))
+        list(map_bounded(lambda key: writer.write(key, b"link", 4), small, jobs))
+        sync()
         ended = time.perf_counter()
     finally:
-        list(driver.delete([*large, *small]))
+        if not isinstance(writer, BulkWriter):
+            list(writer.delete([*large, *small]))
     return len(large) * len(data) / max(middle - began, 1e-6), len(small) / max(ended - middle, 1e-6)
 
 
