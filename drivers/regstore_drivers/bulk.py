@@ -139,6 +139,22 @@ class BulkWriter:
             self._pending.append((temporary, path, False))
         return True
 
+    def remove_directory(self, key: str, *, beside: str) -> None:
+        """Remove a directory with all that is in it. Its name is gone at once, before anything in it is.
+
+        Args:
+            key: which; one that is not there is no error.
+            beside: where it lies until it is removed, on the same file system.
+        """
+        check_key(key, "delete", self._base)
+        temporary = f"{self._base}{beside}/.{secrets.token_hex(10)}{TEMPORARY_SUFFIX}"
+        with self._naming(key):
+            try:
+                os.rename(self._base + key, temporary)
+            except FileNotFoundError:
+                return
+            remove_quietly(temporary)
+
     def _write_file(self, path: str, content: bytes, mtime_ns: int | None) -> None:
         self._make_directory(os.path.dirname(path))
         mode = 0o666 if self._attributes.file_mode is None else 0o600

@@ -22,6 +22,7 @@ from regstore.transfer import (
 )
 from regstore.work import map_bounded
 from regstore_drivers.base import HasDirectories, HasKeptTime, HasLocalPath
+from regstore_drivers.bulk import BulkWriter
 from regstore_drivers.errors import DigestMismatch, DriverError, NotFound
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from regstore.work import Cancel, Progress
     from regstore_drivers.base import Entry
     from regstore_drivers.bulk import Attributes
-
-_DELETE_COUNT = 1000
 
 
 class Writing:
@@ -91,7 +90,7 @@ class Writing:
         self._write_links(target, plan, broken, result)
         self._copy_loose(target, plan.loose)
         if self._options.is_mirror:
-            self._mirror(plan, source, broken, result)
+            self._mirror(target, plan, source, broken, result)
 
     # Data
 
@@ -238,7 +237,9 @@ class Writing:
 
     # What goes
 
-    def _mirror(self, plan: MigrationPlan, source: Source, broken: set[str], result: MigrationResult) -> None:
+    def _mirror(
+        self, target: TreeTarget, plan: MigrationPlan, source: Source, broken: set[str], result: MigrationResult
+    ) -> None:
         """Remove the links that the source no longer has. Data stay for a collection at the target.
 
         Where something of the source could not be read, or an image is not whole, what the target has may be the only
@@ -256,12 +257,13 @@ class Writing:
             else:
                 gone.append(difference)
         if source.has_errors:
-            result.findings.append(finding("mirror-withheld", plan.target, "anywhere"))
+            result.findings.append(finding("mirror-withheld", plan.target, "see the findings about the source"))
         elif withheld:
             detail = f"in {len(withheld)} repositories, such as {withheld[0]}"
             result.findings.append(finding("mirror-withheld", plan.target, detail))
         self._progress.start("removing", sum(difference.gone_count for difference in gone))
-        for keys_of in (_tag_keys, _revision_keys, _layer_keys):
+        self._delete_tags(target, gone, result)
+        for keys_of in (_revision_keys, _layer_keys):
             self._delete((key for difference in gone for key in keys_of(difference)), result)
         self._progress.finish()
         for difference in gone:
@@ -269,6 +271,20 @@ class Writing:
                 image = f"{difference.new.name}:{tag}"
                 result.removed.append(image)
                 result.findings.append(finding("tag-removed", image, "the source has no such tag"))
+
+    def _delete_tags(self, target: TreeTarget, gone: list[Difference], result: MigrationResult) -> None:
+        """Remove tags so that each is whole until it is gone: a registry lists one for each directory."""
+        if not isinstance(target.writer, BulkWriter):
+            for keys_of in (_index_keys, _tag_keys):
+                self._delete((key for difference in gone for key in keys_of(difference)), result)
+            return
+        places = [key.removesuffix("/current/link") for difference in gone for key in _tag_keys(difference)]
+        for place in places:
+            self._cancel.check()
+            target.writer.remove_directory(place, beside=place.rpartition("/tags/")[0])
+            self._progress.advance()
+        if isinstance(self._driver, HasDirectories):
+            _remove_empty_parents(self._driver, places)
 
     def _delete(self, keys: Iterator[str], result: MigrationResult) -> None:
         deleted = []
@@ -292,12 +308,14 @@ def _leave_out(new: Contents, present: set[Digest], broken: set[str]) -> None:
 
 
 def _tag_keys(difference: Difference) -> Iterator[str]:
-    """Yield the keys of tags that go: what each means before what it meant."""
-    name = difference.new.name
     for tag in difference.gone_tags:
-        yield layout.TagLink(name, tag).key
-        for digest in difference.gone_indexes[tag]:
-            yield layout.TagIndexLink(name, tag, digest).key
+        yield layout.TagLink(difference.new.name, tag).key
+
+
+def _index_keys(difference: Difference) -> Iterator[str]:
+    for tag, index in difference.gone_indexes.items():
+        for digest in index:
+            yield layout.TagIndexLink(difference.new.name, tag, digest).key
 
 
 def _revision_keys(difference: Difference) -> Iterator[str]:

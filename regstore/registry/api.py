@@ -113,7 +113,7 @@ class RegistryApi:
             self._request("DELETE", f"{parts.path}?{parts.query}", is_whole_path=True)
         raise RefusedError(
             f"{self.url} is running and takes pushes (it answers {status} where a read-only registry answers 405)",
-            hint="stop it, or set storage.maintenance.readonly.enabled and restart it; or collect online",
+            hint="stop it, or set storage.maintenance.readonly.enabled and restart it",
             code="not-quiet",
         )
 

@@ -558,11 +558,15 @@ def test_death_at_any_change_leaves_whole_images_and_the_next_run_ends_it(tmp_pa
     old, new = tmp_path / "old", tmp_path / "new"
     writer = VolumeWriter(old)
     writer.push_image("app", "v1", [LARGE, b"first"])
+    gone = writer.push_image("web", "v1", [b"web", b"gone"])
+    writer.push_image("web", "kept", [b"web"])
+    writer.push_image("more", "v1", [b"more"])
     new.mkdir()
     migrate(old, new)
     writer.push_image("app", "v1", [LARGE, b"second"])
-    writer.push_image("web", "v1", [b"web"])
     shutil.rmtree((old / tag_link_key("web", "v1")).parent.parent)
+    for link in (revision_link_key("web", gone.digest), layer_link_key("web", digest_of(b"gone"))):
+        shutil.rmtree((old / link).parent)
     writer.push_image("web", "v2", [b"web"])
     expected = contents_of(old)
     step, is_dead = 0, True
@@ -582,6 +586,9 @@ def test_death_at_any_change_leaves_whole_images_and_the_next_run_ends_it(tmp_pa
             migrate(old, copy, is_mirror=True)
             after = contents_of(copy)
             assert {key for key in expected if after.get(key) != expected[key]} == set(), step
+            extra = after.keys() - expected.keys()
+            assert all(isinstance(layout.parse_key(key), layout.BlobData) for key in extra), (step, extra)
+            assert not (copy / tag_link_key("web", "v1")).parent.parent.exists(), step
             assert not list(copy.rglob("*.regstore-tmp")), step
         finally:
             os.environ["XDG_STATE_HOME"] = before
