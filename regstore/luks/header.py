@@ -75,6 +75,8 @@ class Reading:
             first, second = self.first, self.second
             if not (first and second and first.metadata and second.metadata and first.seqid == second.seqid):
                 return False
+            if first.broken_rule or second.broken_rule:
+                return False
         return not any(material.damage for material in self.materials.values())
 
     @property

@@ -36,7 +36,7 @@ class Copy:
         stated_offset: where it believes to lie; a header file that cryptsetup wrote says 0 for the first.
         damage: what is wrong with its bytes, or empty: the checksum proves them.
         broken_rule: what is wrong with what they say, or empty.
-        metadata: None with damage or a broken rule.
+        metadata: None with damage, or with a broken rule that leaves open what is meant.
         text: the JSON, as it lies there.
     """
 
@@ -113,7 +113,15 @@ def read_copy(source: Source, offset: int) -> Copy | None:
         )
     except (JsonError, SchemaError) as error:
         return replace(found, broken_rule=str(error), text=text)
-    return replace(found, metadata=metadata, text=text)
+    return replace(found, metadata=metadata, text=text, broken_rule=_find_dangling(metadata))
+
+
+def _find_dangling(metadata: Metadata) -> str:
+    """Name a token of a slot that does not exist: cryptsetup refuses such a header, and what else it says is clear."""
+    for token in metadata.tokens.values():
+        if missing := token.keyslots - metadata.keyslots.keys():
+            return f"token {token.id} names keyslot {min(missing)}, which does not exist"
+    return ""
 
 
 def _checksum_damage(area: bytes, algorithm: str) -> str:

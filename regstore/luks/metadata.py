@@ -129,6 +129,21 @@ class Metadata:
     requirements: tuple[str, ...] = ()
 
     @property
+    def backup_bytes(self) -> int:
+        """How long a backup of the header is, from the begin of its device (`cryptsetup luksHeaderBackup`)."""
+        slots_end = self.slots_offset + self.slots_bytes
+        return self.data_offset if self.version == 2 and self.data_offset else slots_end
+
+    @property
+    def volume_digest(self) -> Digest | None:
+        """The proof of the volume key of the first segment that is encrypted."""
+        for segment in self.current_segments:
+            for digest in self.digests.values():
+                if segment.encryption and segment.id in digest.segments:
+                    return digest
+        return None
+
+    @property
     def current_segments(self) -> list[Segment]:
         """The segments that a mapping consists of, in order."""
         return [segment for _, segment in sorted(self.segments.items()) if not segment.is_backup]

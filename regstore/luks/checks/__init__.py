@@ -1,0 +1,1 @@
+"""The checks, each one function that knows one id of the catalogue."""
