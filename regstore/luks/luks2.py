@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ class Copy:
         damage: what is wrong with its bytes, or empty: the checksum proves them.
         broken_rule: what is wrong with what they say, or empty.
         metadata: None with damage, or with a broken rule that leaves open what is meant.
-        text: the JSON, as it lies there.
+        content_sha256: of the JSON in one form, to compare the copies by.
     """
 
     offset: int
@@ -52,7 +53,7 @@ class Copy:
     damage: str = ""
     broken_rule: str = ""
     metadata: Metadata | None = None
-    text: bytes = b""
+    content_sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -107,13 +108,16 @@ def read_copy(source: Source, offset: int) -> Copy | None:
         return replace(found, broken_rule="something stands behind the end of the JSON")
     if not (found.uuid.isascii() and found.uuid.isprintable()):
         return replace(found, broken_rule="the UUID is not printable")
+    content = hashlib.sha256(text).hexdigest()
     try:
+        document = parse_json(text)
+        content = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
         metadata = build_metadata(
-            parse_json(text), copy_bytes, uuid=found.uuid, seqid=seqid, label=found.label, subsystem=found.subsystem
+            document, copy_bytes, uuid=found.uuid, seqid=seqid, label=found.label, subsystem=found.subsystem
         )
     except (JsonError, SchemaError) as error:
-        return replace(found, broken_rule=str(error), text=text)
-    return replace(found, metadata=metadata, text=text, broken_rule=_find_dangling(metadata))
+        return replace(found, broken_rule=str(error), content_sha256=content)
+    return replace(found, metadata=metadata, content_sha256=content, broken_rule=_find_dangling(metadata))
 
 
 def _find_dangling(metadata: Metadata) -> str:

@@ -47,14 +47,16 @@ def find_foreign(source: Source) -> list[str]:
     """
     found = [what for offset, magic, what in _SIGNATURES if source.read(offset, len(magic)) == magic]
     if not found and _is_partition_table(source.read(0, 512)):
-        found.append("an MBR partition table")
+        found.append("an MBR partition table or boot sector")
     return list(dict.fromkeys(found))
 
 
 def _is_partition_table(sector: bytes) -> bool:
-    """Look at the entries too: on LUKS1 the two bytes of the signature are part of a random salt."""
+    """Look at the entries too on LUKS1, where the two bytes of the signature are part of a random salt."""
     if len(sector) < 512 or sector[510:] != b"\x55\xaa":
         return False
+    if not sector.startswith(b"LUKS\xba\xbe\0\1"):
+        return True
     entries = [
         sector[_TABLE_OFFSET + number * _TABLE_ENTRY_BYTES :][:_TABLE_ENTRY_BYTES] for number in range(_TABLE_ENTRIES)
     ]

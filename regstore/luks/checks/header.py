@@ -72,7 +72,7 @@ def check_equal(on: HeaderSubject) -> Iterator[Finding]:
     if not (first and second and not first.damage and not second.damage and first.seqid == second.seqid):
         return
     fields = {
-        "JSON": (first.text, second.text),
+        "JSON": (first.content_sha256, second.content_sha256),
         "UUID": (first.uuid, second.uuid),
         "label": (first.label, second.label),
         "subsystem": (first.subsystem, second.subsystem),
