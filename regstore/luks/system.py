@@ -1,0 +1,63 @@
+"""All checks of the system side, in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regstore.luks.checks import configuration, disk, filesystem, mapping, place
+from regstore.luks.facts import Facts, Options
+from regstore.luks.findings import Finding, Severity
+from regstore.wording import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from regstore.luks.metadata import Metadata
+    from regstore.luks.stack import Stack
+    from regstore.luks.sysroot import Sysroot
+
+CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
+    "place.crypt": place.check_crypt,
+    "place.mounted": place.check_mounted,
+    "place.expected": place.check_expected,
+    "place.shadow": place.check_shadow,
+    "place.duplicate": place.check_duplicate,
+    "place.kind": place.check_kind,
+    "map.suspended": mapping.check_suspended,
+    "map.target": mapping.check_target,
+    "map.readonly": mapping.check_readonly,
+    "map.header": mapping.check_header,
+    "map.size": mapping.check_size,
+    "map.flags": mapping.check_flags,
+    "map.keyloc": mapping.check_keyloc,
+    "map.integrity": mapping.check_integrity,
+    "conf.crypttab": configuration.check_crypttab,
+    "conf.fstab": configuration.check_fstab,
+    "conf.keyfile": configuration.check_keyfile,
+    "dev.smart": disk.check_smart,
+    "dev.log": disk.check_log,
+    "fs.errors": filesystem.check_errors,
+    "fs.write": filesystem.check_write,
+    "fs.space": filesystem.check_space,
+    "fs.inodes": filesystem.check_inodes,
+    "fs.backing": filesystem.check_backing,
+}
+
+
+def check_stack(
+    sysroot: Sysroot, stack: Stack, metadata: Metadata | None, options: Options | None = None
+) -> Iterator[Finding]:
+    """Yield what the checks say of a target that `find_stack` found; those that do not apply to it say nothing.
+
+    Args:
+        sysroot: where the system's files lie.
+        stack: what the target lies on.
+        metadata: its header; None when it was not read or is none.
+        options: what the operator wants.
+    """
+    facts = Facts(sysroot, stack, metadata, options or Options())
+    for name, check in CHECKS.items():
+        try:
+            yield from check(facts)
+        except OSError as error:  # a file of the system is there and cannot be read
+            yield Finding(name, Severity.UNKNOWN, plain(stack.target), plain(f"it could not be checked: {error}"))
