@@ -16,6 +16,7 @@ from regstore.errors import RefusedError, StorageFailedError, UsageError
 from regstore.luks.checks.header import CHECKS as HEADER_CHECKS
 from regstore.luks.findings import Finding, Severity
 from regstore.luks.header import Reading, read_header, read_once
+from regstore.luks.header_backup import manifest_path
 from regstore.luks.source import ReadFailedError, Source
 from regstore.luks.stack import find_stack, kind_of, stack_below
 from regstore.luks.subject import HeaderSubject
@@ -46,11 +47,6 @@ class SavedHeader:
     file: Path
     manifest: dict[str, str | int]
     findings: tuple[Finding, ...] = ()
-
-
-def manifest_path(file: Path) -> Path:
-    """Return where the manifest of a backup lies."""
-    return file.with_name(f"{file.name}.json")
 
 
 def save_header(device: Path, file: Path, sysroot: Sysroot, now: float) -> SavedHeader:
@@ -130,7 +126,7 @@ def _refuse_same_disk(device: Path, file: Path, sysroot: Sysroot) -> None:
 
 
 def _find_damage(device: Path, reading: Reading) -> list[Finding]:
-    subject = HeaderSubject(str(device), reading)
+    subject = HeaderSubject(str(device), str(device), reading)
     found = [finding for check in HEADER_CHECKS for finding in check(subject)]
     bad = [
         finding

@@ -25,6 +25,9 @@ _NUMBER = re.compile(r"0|[1-9][0-9]?", re.ASCII)
 _LAST_NUMBER = 31
 _SECTOR_SIZES = (512, 1024, 2048, 4096)
 _MAX_KEY_BYTES = 512
+# Far above what any header has (a digest in Base64 takes 88 characters): so that metadata stay small.
+_MAX_TEXT = 512
+_MAX_ITEMS = 1000
 _STRIPES = 4000
 _REENCRYPT_AREAS = ("none", "checksum", "journal", "datashift", "datashift-checksum", "datashift-journal")
 
@@ -104,8 +107,8 @@ class _Object:
 
     def text(self, name: str) -> str:
         value = self._get(name)
-        if not isinstance(value, str):
-            raise SchemaError(f"{self.path}.{name} is no text")
+        if not isinstance(value, str) or len(value) > _MAX_TEXT:
+            raise SchemaError(f"{self.path}.{name} is no text of at most {_MAX_TEXT} characters")
         return value
 
     def number(self, name: str, default: int | None = None) -> int:
@@ -133,8 +136,10 @@ class _Object:
         if optional and name not in self._value:
             return []
         value = self._get(name)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        if not isinstance(value, list) or not all(isinstance(item, str) and len(item) <= _MAX_TEXT for item in value):
             raise SchemaError(f"{self.path}.{name} is no list of texts")
+        if len(value) > _MAX_ITEMS:
+            raise SchemaError(f"{self.path}.{name} has {len(value)} items")
         return value
 
     def numbers(self, name: str) -> frozenset[int]:

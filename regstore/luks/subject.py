@@ -27,6 +27,7 @@ class HeaderSubject:
 
     Attributes:
         name: how findings call the device or file.
+        path: how commands call it.
         reading: what was read of it.
         policy: the demands.
         is_open: a mapping of it is in use, so that data can still be saved when the header is lost.
@@ -38,6 +39,7 @@ class HeaderSubject:
     """
 
     name: str
+    path: str
     reading: Reading
     policy: Policy = field(default_factory=Policy)
     is_open: bool = False

@@ -25,7 +25,7 @@ def read(path: Path) -> Reading:
 
 def judge(path: Path, **facts: Any) -> list[Finding]:
     facts = {"memory": MEMORY, "data_bytes": path.stat().st_size, **facts}
-    return list(judge_header(HeaderSubject("vdb", read(path), **facts)))
+    return list(judge_header(HeaderSubject("vdb", "/dev/vdb", read(path), **facts)))
 
 
 def bad(path: Path, **facts: Any) -> set[tuple[str, str]]:

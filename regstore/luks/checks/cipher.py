@@ -26,7 +26,7 @@ def check_mode(on: HeaderSubject) -> Iterator[Finding]:
         if not segment.encryption:
             continue
         severity, detail = _weigh(on, metadata, segment)
-        repair = f"{_REENCRYPT} {on.name}, after a backup" if severity >= Severity.WARNING else ""
+        repair = f"{_REENCRYPT} {on.path}, after a backup" if severity >= Severity.WARNING else ""
         yield Finding("ciph.mode", severity, f"segment {segment.id}", detail, repair)
 
 

@@ -22,7 +22,7 @@ def check_read(on: HeaderSubject) -> Iterator[Finding]:
     if failure is None:
         yield on.ok("hdr.read", "header and key slots were read whole")
         return
-    advice = f"copy what can be read with ddrescue {on.name}, replace the disk, and restore a header backup"
+    advice = f"copy what can be read with ddrescue {on.path}, replace the disk, and restore a header backup"
     yield Finding("hdr.read", Severity.CRITICAL, on.name, f"{failure}", on.rescue(advice))
 
 
@@ -48,7 +48,7 @@ def check_copies(on: HeaderSubject) -> Iterator[Finding]:
         if damaged[name]:
             place = f" at byte {copy.offset}" if copy else ""
             detail = f"{damaged[name]}: the volume lives on the other copy alone"
-            advice = f"make a backup of the header first, then write the copy anew: cryptsetup repair {on.name}"
+            advice = f"make a backup of the header first, then write the copy anew: cryptsetup repair {on.path}"
             yield Finding("hdr.copies", on.policy.damaged_copy, f"{name} copy{place}", detail, on.rescue(advice))
 
 
@@ -62,7 +62,7 @@ def check_seqid(on: HeaderSubject) -> Iterator[Finding]:
         return
     older = first if first.seqid < second.seqid else second
     detail = f"its sequence number is {older.seqid}, that of the other copy {max(first.seqid, second.seqid)}"
-    advice = f"an update was interrupted: check that every passphrase opens it, then cryptsetup repair {on.name}"
+    advice = f"an update was interrupted: check that every passphrase opens it, then cryptsetup repair {on.path}"
     yield Finding("hdr.seqid", Severity.WARNING, _place(older), detail, advice)
 
 
@@ -108,7 +108,7 @@ def check_offset(on: HeaderSubject) -> Iterator[Finding]:
     elif second and first is None:
         well = False
         detail = f"there is no magic at byte 0, and a second copy at byte {second.offset}"
-        advice = f"do not format it: the second copy can write the first anew, cryptsetup repair {on.name}"
+        advice = f"do not format it: the second copy can write the first anew, cryptsetup repair {on.path}"
         yield Finding("hdr.offset", Severity.CRITICAL, "first copy at byte 0", detail, on.rescue(advice))
     for copy in reading.copies:
         allowed = (copy.offset, 0) if copy.is_first else (copy.offset,)
@@ -156,7 +156,7 @@ def check_version(on: HeaderSubject) -> Iterator[Finding]:
     reading = on.reading
     if reading.version == 1:
         detail = "LUKS1: one copy without checksum, and PBKDF2 only"
-        advice = f"make a header backup, close the volume, and convert it: cryptsetup convert --type luks2 {on.name}"
+        advice = f"make a header backup, close the volume, and convert it: cryptsetup convert --type luks2 {on.path}"
         yield Finding("hdr.version", on.policy.luks1, on.name, detail, advice)
         return
     others = [copy for copy in reading.copies if copy.version != 2]
@@ -202,7 +202,7 @@ def check_reencrypt(on: HeaderSubject) -> Iterator[Finding]:
         detail = "a LUKS1 header under an offline reencryption that did not end"
         advice = (
             "find the files LUKS-*.log, .org and .new where cryptsetup-reencrypt ran, and run it there again: "
-            f"cryptsetup-reencrypt {on.name}"
+            f"cryptsetup-reencrypt {on.path}"
         )
         yield Finding("hdr.reencrypt", Severity.CRITICAL, on.name, detail, advice)
         return
@@ -261,15 +261,15 @@ def _damage_of(copy: Copy | None) -> str:
 
 def _restore(on: HeaderSubject) -> str:
     return (
-        f"restore the header now: cryptsetup luksHeaderRestore {on.name} --header-backup-file FILE, with a backup that "
+        f"restore the header now: cryptsetup luksHeaderRestore {on.path} --header-backup-file FILE, with a backup that "
         "regstore luks check --header-backup FILE finds good"
     )
 
 
 def _resume(on: HeaderSubject) -> str:
     return (
-        f"make a header backup, then finish it: cryptsetup repair {on.name} if it says so, and "
-        f"cryptsetup reencrypt --resume-only {on.name}"
+        f"make a header backup, then finish it: cryptsetup repair {on.path} if it says so, and "
+        f"cryptsetup reencrypt --resume-only {on.path}"
     )
 
 

@@ -37,7 +37,7 @@ def check_count(on: HeaderSubject) -> Iterator[Finding]:
         return
     detail = f"{len(usable)} key slot{'s open' if len(usable) > 1 else ' opens'} this volume: {_numbers(usable)}"
     if len(usable) < on.policy.min_keyslots:
-        advice = f"add a second passphrase and keep it elsewhere: {_ADD_KEY} {on.name}"
+        advice = f"add a second passphrase and keep it elsewhere: {_ADD_KEY} {on.path}"
         yield Finding("slot.count", on.policy.one_slot, on.name, detail, advice)
         return
     yield on.ok("slot.count", detail)
@@ -49,7 +49,7 @@ def check_area(on: HeaderSubject) -> Iterator[Finding]:
         if material.damage:
             detail = f"{material.damage}: the slot is probably dead"
             advice = (
-                f"try its passphrase (cryptsetup open --test-passphrase --disable-locks -S {number} {on.name}); if it "
+                f"try its passphrase (cryptsetup open --test-passphrase --disable-locks -S {number} {on.path}); if it "
                 "fails, restore a header backup, or remove the slot and add the passphrase again"
             )
             yield Finding("slot.area", Severity.CRITICAL, f"keyslot {number}", detail, on.rescue(advice))
@@ -77,7 +77,7 @@ def check_kdf(on: HeaderSubject) -> Iterator[Finding]:
         if severity >= Severity.WARNING:
             command = "luksConvertKey --pbkdf argon2id" if metadata.version == 2 else "luksChangeKey"
             advice = (
-                f"make a header backup and stretch the passphrase anew: cryptsetup {command} -S {number} {on.name}; "
+                f"make a header backup and stretch the passphrase anew: cryptsetup {command} -S {number} {on.path}; "
                 "then make a new backup and destroy the old one"
             )
         yield Finding("slot.kdf", severity, subject, detail, advice)
@@ -100,7 +100,7 @@ def check_memory(on: HeaderSubject) -> Iterator[Finding]:
         return
     name = min(known, key=lambda limit: known[limit])
     detail = f"argon2 takes {human_bytes(costs[number])}, and {name} has {human_bytes(known[name])}"
-    advice = f"stretch it anew with less memory: cryptsetup luksConvertKey -S {number} --pbkdf-memory KIB {on.name}"
+    advice = f"stretch it anew with less memory: cryptsetup luksConvertKey -S {number} --pbkdf-memory KIB {on.path}"
     if costs[number] > known[name]:
         yield Finding("slot.memory", Severity.CRITICAL, subject, f"{detail}: it cannot open here", advice)
     elif costs[number] * 2 > known[name]:
@@ -150,7 +150,7 @@ def check_tokens(on: HeaderSubject) -> Iterator[Finding]:
             continue
         well = False
         what = f"names keyslot {min(missing)}, which does not exist" if missing else "belongs to no key slot"
-        advice = f"remove it: cryptsetup token remove --token-id {number} {on.name}"
+        advice = f"remove it: cryptsetup token remove --token-id {number} {on.path}"
         yield Finding("token.orphan", Severity.WARNING, f"token {number}", f"the token ({token.type}) {what}", advice)
     tokens = _token_types(metadata)
     usable = on.reading.usable_keyslots
@@ -158,7 +158,7 @@ def check_tokens(on: HeaderSubject) -> Iterator[Finding]:
         well = False
         kinds = sorted({kind for number in usable for kind in tokens[number]})
         detail = f"every usable slot hangs on a token ({', '.join(kinds)}): when that is lost, so are the data"
-        advice = f"add a passphrase or a recovery key: {_ADD_KEY} {on.name}, or systemd-cryptenroll --recovery-key"
+        advice = f"add a passphrase or a recovery key: {_ADD_KEY} {on.path}, or systemd-cryptenroll --recovery-key"
         yield Finding("token.orphan", Severity.WARNING, on.name, detail, advice)
     if well:
         yield on.ok("token.orphan", "tokens belong to slots, and there is a way in without them")

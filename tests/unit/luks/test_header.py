@@ -357,7 +357,11 @@ class TestReading:
         monkeypatch.setattr(os, "pread", pread)
         with Source(image.path) as source:
             reading = read_header(source, Path("/nonexistent"), lambda _: None)
-        (found,) = [f for f in judge_header(HeaderSubject("vdb", reading, memory=MEMORY)) if f.severity > Severity.INFO]
+        (found,) = [
+            f
+            for f in judge_header(HeaderSubject("vdb", "/dev/vdb", reading, memory=MEMORY))
+            if f.severity > Severity.INFO
+        ]
         assert (found.id, found.severity) == ("hdr.read", Severity.CRITICAL)
         assert f"sector {hurt // 512}" in found.detail
 
@@ -368,7 +372,7 @@ class TestReading:
         monkeypatch.setattr(os, "pread", pread)
         with Source(image.path) as source:
             reading = read_header(source, Path("/nonexistent"), lambda _: None)
-        found = {f.id: f.severity for f in judge_header(HeaderSubject("vdb", reading))}
+        found = {f.id: f.severity for f in judge_header(HeaderSubject("vdb", "/dev/vdb", reading))}
         assert found["hdr.read"] is Severity.CRITICAL
         assert found["slot.count"] is Severity.UNKNOWN
         assert "hdr.copies" not in found
