@@ -32,6 +32,7 @@ _COMMANDS = {
     "backup": ("regstore.cli.backup", "Keep snapshots of a registry that may be live."),
     "fsck": ("regstore.cli.fsck", "Say whether every image is whole, and repair."),
     "gc": ("regstore.cli.gc", "Collect garbage, never a live image."),
+    "luks": ("regstore.cli.luks", "Check the encrypted disk under a registry."),
     "metrics": ("regstore.cli.metrics", "Export the numbers of a volume for Prometheus."),
     "migrate": ("regstore.cli.migrate", "Move a registry to another disk or bucket, with proof."),
     "restore": ("regstore.cli.restore", "Bring a registry back from a snapshot."),

@@ -43,6 +43,7 @@ _HELP = {
     "regstore_growth_bytes_per_day": "Growth of the stored bytes, by a robust line through former reports.",
     "regstore_forecast_full_timestamp_seconds": "When the file system will be full.",
     "regstore_findings": "Findings of a job's last run.",
+    "regstore_luks_header_ok": "1 when no finding about the LUKS header is a warning or worse, 0 when one is.",
     "regstore_report_timestamp_seconds": "When the report was made.",
     "registry_storage_size_bytes": "Bytes of all blob data.",
     "regstore_repository_stored_bytes": "Bytes that a repository keeps; the largest repositories only.",
@@ -152,6 +153,20 @@ def finding_samples(location: str, findings: Sequence[Finding]) -> list[Sample]:
     """Return the findings of a report, counted by id and severity."""
     counts = Counter((finding.id, finding.severity.word) for finding in findings)
     return [_finding_sample(location, "report", *key, count) for key, count in sorted(counts.items())]
+
+
+def luks_samples(target: str, is_header_ok: bool | None, counts: Mapping[tuple[str, str], int]) -> list[Sample]:
+    """Return the samples of a check of an encrypted volume.
+
+    Args:
+        target: the registry's directory or the device.
+        is_header_ok: None when no header was read.
+        counts: findings by id and severity.
+    """
+    samples: list[Sample] = []
+    if is_header_ok is not None:
+        samples.append(("regstore_luks_header_ok", {"registry": target}, int(is_header_ok)))
+    return samples + [_finding_sample(target, "luks check", *key, count) for key, count in sorted(counts.items())]
 
 
 def job_samples(location: str, notes: Mapping[str, JobNote]) -> list[Sample]:
