@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regstore.cli.luks_output import FORMATS, exit_code_of, nagios_code, nagios_line, render_health, show_saved
+from regstore.cli.luks_output import (
+    FORMATS,
+    as_job_findings,
+    exit_code_of,
+    nagios_code,
+    nagios_line,
+    render_health,
+    show_saved,
+)
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.output import make_document
 from regstore.cli.parameters import SIZE, safety_option
@@ -43,7 +51,7 @@ EXAMPLES
   regstore luks check /var/lib/registry
   regstore luks check --header-backup /mnt/usb/registry.hdr -q /var/lib/registry       (nightly, from cron)
   regstore luks check --test-key-file /etc/keys/registry /dev/sdb
-  regstore luks check --policy strict --format prom -o /var/lib/prometheus/luks.prom /dev/sdb
+  regstore luks check --policy strict --format prom --out /var/lib/prometheus/luks.prom /dev/sdb
   regstore luks check --nagios /var/lib/registry
 
 \b
@@ -85,12 +93,10 @@ NAGIOS
 )
 @click.option("--mount-point", metavar="DIR", help="Where the volume must be mounted (default: what fstab says).")
 @click.option("--uuid", metavar="UUID", help="Of the LUKS header that must be open (default: what crypttab says).")
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Form of output."
-)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--nagios", is_flag=True, help="One line and exit status as monitoring plugins have them.")
-@click.option("-o", "--output", metavar="FILE", help="Write there, whole or not at all, instead of to stdout.")
+@click.option("--out", metavar="FILE", help="Write there, whole or not at all, instead of to stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when no finding is a warning or worse.")
 @click.option("--sysroot", metavar="DIR", hidden=True)
 @click.pass_obj
@@ -127,11 +133,13 @@ def check_command(session: Session, /, target: str | None, **arguments: Any) -> 
         sysroot=sysroot,
     )
     health = check_volume(Path(target), options)
+    if session.job is not None:
+        session.job.findings = as_job_findings(health.findings)
     code = nagios_code(health.findings) if arguments["nagios"] else exit_code_of(health.findings)
     if arguments["nagios"] and form == "table":
-        emit([nagios_line(health)], arguments["output"])
-    elif not arguments["quiet"] or exit_code_of(health.findings):
-        emit(render_health(health, form, started, code, location), arguments["output"])
+        emit([nagios_line(health)], arguments["out"])
+    elif not arguments["quiet"] or arguments["out"] or exit_code_of(health.findings):
+        emit(render_health(health, form, started, code, location), arguments["out"])
     raise click.exceptions.Exit(code)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regstore import findings as findings_of_jobs
 from regstore.cli.output import make_document
 from regstore.luks.findings import Severity
 from regstore.report.exposition import luks_samples, render_exposition
@@ -30,6 +31,19 @@ _WORD_WIDTH = 9
 def exit_code_of(findings: Sequence[Finding]) -> int:
     """Return 1 when any finding is a warning or worse."""
     return int(any(finding.severity >= Severity.WARNING for finding in findings))
+
+
+def as_job_findings(findings: Sequence[Finding]) -> list[findings_of_jobs.Finding]:
+    """Return what is noted of a job: warnings and worse, in the words of the other commands."""
+    severities = {
+        Severity.WARNING: findings_of_jobs.Severity.WARNING,
+        Severity.CRITICAL: findings_of_jobs.Severity.CRITICAL,
+    }
+    return [
+        findings_of_jobs.Finding(found.id, severities[found.severity], found.subject, found.detail, found.repair)
+        for found in findings
+        if found.severity in severities
+    ]
 
 
 def nagios_code(findings: Sequence[Finding]) -> int:
@@ -64,10 +78,8 @@ def render_health(health: Health, form: str, started: float, code: int, location
 
 
 def _render_table(health: Health) -> list[str]:
-    header = (
-        f"LUKS{health.version} {plain(health.uuid)} on {plain(health.device)}" if health.version else "no LUKS header"
-    )
-    lines = [f"{plain(health.target)}: {header}\n"]
+    header = f"LUKS{health.version} {health.uuid} on {health.device}" if health.version else "no LUKS header"
+    lines = [f"{plain(health.target)}: {plain(header)}\n"]
     bad = [finding for finding in health.findings if finding.severity >= Severity.WARNING]
     for finding in sorted(bad, key=lambda finding: -finding.severity):
         lines.append(f"\n{_word(finding.severity)} {finding.id}: {plain(finding.subject)}\n")

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -102,8 +102,15 @@ def mention_dead(holder: Holder | None, *, quiet: bool) -> None:
         click.echo(f"regstore: took over the lock of a dead run, {holder}", err=True)
 
 
+class _Told(Protocol):
+    """A finding of any command."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+
+
 def make_document(
-    command: str, location: str, started: float, exit_code: int, findings: Sequence[Finding], **fields: Any
+    command: str, location: str, started: float, exit_code: int, findings: Sequence[_Told], **fields: Any
 ) -> dict[str, Any]:
     """Make the one JSON document of a command."""
     return {
