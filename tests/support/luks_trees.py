@@ -266,11 +266,8 @@ def fake_program(directory: Path, name: str, stdout: str = "", code: int = 0, st
     directory.mkdir(exist_ok=True)
     (directory / f"{name}.out").write_text(stdout)
     (directory / f"{name}.err").write_text(stderr)
-    path = directory / name
-    path.write_text(
-        f'#!/bin/sh\necho "$*" >> {directory}/{name}.calls\ncat {directory}/{name}.out\ncat {directory}/{name}.err >&2\n'
-        f"{then}\nexit {code}\n"
-    )
+    path, base = directory / name, f"{directory}/{name}"
+    path.write_text(f'#!/bin/sh\necho "$*" >> {base}.calls\ncat {base}.out\ncat {base}.err >&2\n{then}\nexit {code}\n')
     path.chmod(0o755)
     return path
 

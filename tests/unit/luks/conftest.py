@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.luks_trees import Tree, first_on_path
 
 from regstore.luks.facts import Facts, Options
 from regstore.luks.findings import Finding, Severity
 from regstore.luks.metadata import Metadata
 from regstore.luks.stack import Kind
 from regstore.luks.system import CHECKS
+from support.luks_trees import Tree, first_on_path
 
 Ask = Callable[..., list[Finding]]
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support.luks_trees import fake_program
 
 from regstore.luks import isolation
 from regstore.luks.isolation import DeadlineError, IsolatedError, call, run
+from support.luks_trees import fake_program
 
 
 def sleep_without_ears() -> None:

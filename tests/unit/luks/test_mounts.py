@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.luks_trees import MOUNTS
 
 from regstore.luks.mounts import Mount, find_mount, parse_mountinfo, relative
+from support.luks_trees import MOUNTS
 
 
 def mounts(*lines: str) -> list[Mount]:

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from support.luks_trees import PROFILES, ROOT, UUID, Tree, closed, dm_uuid, luks2, lvm, machine, nvme
 
 from regstore.luks.devices import BlockDevices, Device
 from regstore.luks.nodes import node_of
 from regstore.luks.stack import Kind, Stack, find_stack, kind_of
-from regstore.luks.system import find_header
 from regstore.luks.sysroot import Sysroot
+from regstore.luks.system import find_header
+from support.luks_trees import PROFILES, ROOT, UUID, Tree, closed, dm_uuid, luks2, lvm, machine, nvme
 
 
 def names(stack: Stack) -> list[str]:

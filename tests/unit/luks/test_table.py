@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from regstore.luks.table import Crypt, TableError, Target, parse_crypt, parse_lines, read_status, read_table
 from support.luks_trees import (
     DISCARDS_TABLE,
     INTEGRITY_TABLE,
@@ -16,8 +18,6 @@ from support.luks_trees import (
     UUID,
     fake_program,
 )
-
-from regstore.luks.table import Crypt, TableError, Target, parse_crypt, parse_lines, read_status, read_table
 
 
 def crypt_of(text: str) -> Crypt:

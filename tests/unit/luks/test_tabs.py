@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.luks_trees import UUID, Tree, luks2, machine
 
 from regstore.luks.devices import BlockDevices
 from regstore.luks.tabs import Spec, parse_crypttab, parse_fstab, parse_spec, resolve
 from regstore.luks.udev import NotKnownError
+from support.luks_trees import UUID, Tree, luks2, machine
 
 
 def names(tree: Tree, text: str) -> list[str]:
