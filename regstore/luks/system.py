@@ -40,8 +40,8 @@ CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "conf.keyfile": configuration.check_keyfile,
     "dev.smart": disk.check_smart,
     "dev.log": disk.check_log,
+    "fs.write": filesystem.check_write,  # what it meets, the file system counts
     "fs.errors": filesystem.check_errors,
-    "fs.write": filesystem.check_write,
     "fs.space": filesystem.check_space,
     "fs.inodes": filesystem.check_inodes,
     "fs.backing": filesystem.check_backing,

@@ -104,6 +104,32 @@ def test_an_error_table_cuts_the_way_and_udev_knows_on(tree_directory: Path) -> 
     assert stack.plain == ()
 
 
+def test_a_device_whose_mapping_was_cut_off(tree_directory: Path) -> None:
+    tree = luks2(tree_directory)
+    (tree.directory / "sys/block/dm-0/slaves/vdb").unlink()
+    (tree.directory / "sys/block/vdb/holders/dm-0").unlink()
+
+    assert name_of(tree.stack("/dev/vdb", Kind.DEVICE).crypt) == "dm-0"
+
+
+@pytest.mark.parametrize(("suspended", "is_halted"), [("dm-0", True), ("dm-1", False)])
+def test_whether_the_header_can_be_read(tree_directory: Path, suspended: str, is_halted: bool) -> None:
+    tree = machine(tree_directory)
+    tree.block("dm-0", "253:0", slaves=["vdb"], dm=("vg-lv", "LVM-1"), suspended=int(suspended == "dm-0"))
+    tree.block("dm-1", "253:1", slaves=["dm-0"], dm=("registry", dm_uuid()), suspended=int(suspended == "dm-1"))
+    tree.mount("253:1")
+
+    assert tree.finish().stack().is_header_halted is is_halted
+    assert tree.stack("/dev/mapper/vg-lv", Kind.DEVICE).is_header_halted is is_halted
+
+
+def test_names_that_no_kernel_gives_are_left_out(tree_directory: Path) -> None:
+    tree = luks2(tree_directory)
+    tree.write("sys/block/vdb/slaves/\x1b[31m", "")
+
+    assert names(tree.stack()) == ["dm-0", "vdb"]
+
+
 def test_a_raid_with_one_encrypted_half_shows_the_other(tree_directory: Path) -> None:
     tree = machine(tree_directory)
     tree.block("vdc", "254:32")
