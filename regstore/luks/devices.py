@@ -23,6 +23,7 @@ SECTOR_BYTES = 512
 # More than any machine has; a tree that says more is not believed.
 DEVICES_MAX = 10_000
 _NUMBER = re.compile(r"[0-9]{1,9}:[0-9]{1,9}")
+_NAME = re.compile(r"[!-~]{1,64}")
 _PARTITION = re.compile(r"/sys/block/[^/]+/[^/]+")
 _LUKS = "CRYPT-LUKS"
 # Device-mapper devices of cryptsetup that do not encrypt what lies on them, or are only helpers of one that does.
@@ -175,12 +176,12 @@ class BlockDevices:
     def _bases(self) -> dict[str, str]:
         """The directories of all devices by their kernel names; a partition lies in the one of its disk."""
         bases: dict[str, str] = {}
-        for disk in self._sysroot.names("/sys/block"):
+        for disk in self._names("/sys/block"):
             bases[disk] = f"/sys/block/{disk}"
-            for name in self._sysroot.names(f"/sys/block/{disk}"):
+            for name in self._names(f"/sys/block/{disk}"):
                 if name.startswith(disk) and self._sysroot.path(f"/sys/block/{disk}/{name}").is_dir():
                     bases[name] = f"/sys/block/{disk}/{name}"
-        for name in self._sysroot.names("/sys/class/block"):
+        for name in self._names("/sys/class/block"):
             bases.setdefault(name, f"/sys/class/block/{name}")
         return dict(list(bases.items())[:DEVICES_MAX])
 
@@ -195,13 +196,17 @@ class BlockDevices:
             dm_name=self._text(f"{base}/dm/name"),
             dm_uuid=self._text(f"{base}/dm/uuid"),
             is_suspended=self._sysroot.number(f"{base}/dm/suspended") == 1,
-            slaves=tuple(self._sysroot.names(f"{base}/slaves")),
-            holders=tuple(self._sysroot.names(f"{base}/holders")),
+            slaves=tuple(self._names(f"{base}/slaves")),
+            holders=tuple(self._names(f"{base}/holders")),
             disk=self._disk_of(name, base),
             backing_file=self._text(f"{base}/loop/backing_file"),
             logical_block_bytes=self._sysroot.number(f"{base}/queue/logical_block_size"),
             physical_block_bytes=self._sysroot.number(f"{base}/queue/physical_block_size"),
         )
+
+    def _names(self, directory: str) -> list[str]:
+        """Return the names in a directory that kernel names can be."""
+        return [name for name in self._sysroot.names(directory) if _NAME.fullmatch(name)]
 
     def _text(self, name: str) -> str:
         """Return what a file holds; nothing of a text with a zero byte, which is no name."""

@@ -166,7 +166,7 @@ class Facts:
         return self._ask("status", device, read_status)
 
     def crypt_lines(self) -> list[tuple[Target, Crypt]]:
-        """Return the `crypt` lines of the volume's mapping.
+        """Return the `crypt` lines of the volume's mapping, one or more.
 
         Raises:
             TableError: they cannot be known.
@@ -174,7 +174,10 @@ class Facts:
         if self.stack.crypt is None:
             raise TableError("there is no mapping")
         lines = [(target, parse_crypt(target)) for target in self.table(self.stack.crypt)]
-        return [(target, crypt) for target, crypt in lines if crypt is not None]
+        found = [(target, crypt) for target, crypt in lines if crypt is not None]
+        if not found:
+            raise TableError("its table has no crypt line")
+        return found
 
     def _ask(self, what: str, device: Device, read: Callable[[str, float], list[Target]]) -> list[Target]:
         if device.is_suspended:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # How long a killed child may take to go before it counts as one that the kernel holds.
 REAP_SECONDS = 0.3
 ANSWER_MAX_BYTES = 4 * 1024 * 1024
+# Where dmsetup and smartctl lie, which is not on the PATH of everybody.
+SYSTEM_PATH = ":/usr/sbin:/sbin"
 _STANDARD_FILES = 3
 
 _abandoned: set[int] = set()
@@ -101,7 +103,7 @@ def run(arguments: Sequence[str], seconds: float) -> Output:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            env={"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin", "LC_ALL": "C"},
+            env={"PATH": f"{os.environ.get('PATH', os.defpath)}{SYSTEM_PATH}", "LC_ALL": "C"},
         )
     except OSError as error:
         raise IsolatedError(f"{arguments[0]}: {error.strerror}", error.errno or 0) from error

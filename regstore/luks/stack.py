@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from regstore.luks.devices import BlockDevices, Device
 from regstore.luks.isolation import DeadlineError, IsolatedError, call
 from regstore.luks.mounts import Mount, find_mount, read_mounts
-from regstore.luks.udev import luks_device
+from regstore.luks.udev import luks_device, luks_devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,6 +71,11 @@ class Stack:
     def suspended(self) -> tuple[Device, ...]:
         """The devices that every read and write would wait for."""
         return tuple(device for device in self.devices if device.is_suspended)
+
+    @property
+    def is_header_halted(self) -> bool:
+        """Tell whether reading the header would wait too: a device below the mapping is suspended."""
+        return any(self.crypt is None or device.name not in self.clear for device in self.suspended)
 
     @property
     def disks(self) -> tuple[Device, ...]:
@@ -157,7 +162,7 @@ def _stack_of_device(sysroot: Sysroot, blocks: BlockDevices, mounts: Sequence[Mo
     if device is None:
         gaps = (f"/sys does not know {name}",) if kind is Kind.DEVICE else ()
         return Stack(kind, name, gaps=gaps)
-    mapping = _open_mapping(blocks, device)
+    mapping = _open_mapping(blocks, device) or _cut_mapping(sysroot, blocks, device)
     walk = _Walk(blocks, mounts)
     walk.enter(mapping or device, is_encrypted=False)
     numbers = {holder.number for holder in _upwards(blocks, mapping or device)} - {""}
@@ -193,6 +198,12 @@ def _open_mapping(blocks: BlockDevices, device: Device) -> Device | None:
         if holder is not device and not holder.dm_uuid.startswith("CRYPT-"):
             return None
     return None
+
+
+def _cut_mapping(sysroot: Sysroot, blocks: BlockDevices, device: Device) -> Device | None:
+    """Return the opened volume of a device whose connection an `error` table cut: only the UUID still tells."""
+    uuids = {uuid for uuid, other in luks_devices(sysroot, blocks) if other.name == device.name}
+    return next((other for other in blocks.all() if other.luks_uuid in uuids and not other.slaves), None)
 
 
 def _upwards(blocks: BlockDevices, device: Device) -> Iterable[Device]:

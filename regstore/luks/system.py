@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regstore.luks.checks import configuration, disk, filesystem, mapping, place
 from regstore.luks.facts import Facts, Options
 from regstore.luks.findings import Finding, Severity
+from regstore.luks.udev import NotKnownError
 from regstore.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from regstore.luks.devices import Device
     from regstore.luks.metadata import Metadata
     from regstore.luks.stack import Stack
     from regstore.luks.sysroot import Sysroot
@@ -36,12 +40,39 @@ CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "conf.keyfile": configuration.check_keyfile,
     "dev.smart": disk.check_smart,
     "dev.log": disk.check_log,
+    "fs.write": filesystem.check_write,  # what it meets, the file system counts
     "fs.errors": filesystem.check_errors,
-    "fs.write": filesystem.check_write,
     "fs.space": filesystem.check_space,
     "fs.inodes": filesystem.check_inodes,
     "fs.backing": filesystem.check_backing,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderPlace:
+    """Where the header of a target's volume lies.
+
+    Attributes:
+        device: what holds it, or the data of a detached one; of a ROOT whose volume is not open, what crypttab names.
+        file: the `header=` of crypttab, as written; empty when the header is not detached.
+    """
+
+    device: Device | None
+    file: str
+
+
+def find_header(sysroot: Sysroot, stack: Stack) -> HeaderPlace:
+    """Return where the header of the volume under a target lies, or would lie if it were open.
+
+    Raises:
+        OSError: the system's tree cannot be read.
+    """
+    facts = Facts(sysroot, stack, None, Options())
+    entry, device = facts.crypt_entry, stack.header_device
+    if device is None and entry is not None:
+        with suppress(NotKnownError):
+            device = next(iter(facts.resolve(entry.source)), None)
+    return HeaderPlace(device, entry.header if entry else "")
 
 
 def check_stack(

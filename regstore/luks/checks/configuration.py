@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,9 @@ def check_fstab(facts: Facts) -> Iterator[Finding]:
         return
     entry = _origin(facts, facts.mount_entry)
     if entry is None or (facts.mount_entry and len(facts.mount_entry.target) < len(mount.target)):
+        if unit := _mount_unit(facts, mount.target):
+            yield Finding("conf.fstab", Severity.OK, FSTAB, f"no entry, but {plain(unit)} mounts {plain(mount.target)}")
+            return
         yield Finding(
             "conf.fstab",
             Severity.WARNING,
@@ -152,6 +156,15 @@ def check_fstab(facts: Facts) -> Iterator[Finding]:
     yield from findings or [
         Finding("conf.fstab", Severity.OK, FSTAB, f"mounts {_device(entry)} at {plain(entry.target)}")
     ]
+
+
+def _mount_unit(facts: Facts, target: str) -> str:
+    """Return systemd's unit for a mount point (systemd.unit(5), string escaping); empty when there is none."""
+    escaped = re.sub(
+        r"[^A-Za-z0-9:_./]", lambda match: "".join(f"\\x{b:02x}" for b in match[0].encode()), target.strip("/")
+    )
+    unit = f"{escaped.replace('/', '-') or '-'}.mount"
+    return unit if facts.sysroot.path(f"/etc/systemd/system/{unit}").is_file() else ""
 
 
 def _origin(facts: Facts, entry: MountEntry | None) -> MountEntry | None:

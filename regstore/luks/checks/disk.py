@@ -27,7 +27,7 @@ _WEAK = {
     0x80: "its self-test log has errors",
 }
 _NOT_TOLD = {0x01: "smartctl does not know this kind of device", 0x02: "it cannot be opened", 0x04: "it has no SMART"}
-# What the kernel says of a device that fails, and of a file system that gave up; the group is the device.
+# What the kernel says of a device that fails, and of a file system that gave up. The group is the device.
 _TROUBLE = tuple(
     re.compile(pattern)
     for pattern in (

@@ -152,9 +152,8 @@ def check_size(facts: Facts) -> Iterator[Finding]:
     except TableError as error:
         yield _unknown("map.size", device, error)
         return
-    if not lines or below is None or below.size_bytes is None:
-        reason = "there is no crypt line" if not lines else "the size of the device below is not known"
-        yield _unknown("map.size", device, reason)
+    if below is None or below.size_bytes is None:
+        yield _unknown("map.size", device, "the size of the device below is not known")
         return
     offset = lines[0][1].offset * SECTOR_BYTES
     mapped = max(target.start + target.sectors for target, _ in lines) * SECTOR_BYTES
@@ -244,9 +243,7 @@ def check_keyloc(facts: Facts) -> Iterator[Finding]:
     except TableError as error:
         yield _unknown("map.keyloc", device, error)
         return
-    if not lines:
-        yield _unknown("map.keyloc", device, "there is no crypt line")
-    elif all(crypt.keyring for _, crypt in lines):
+    if all(crypt.keyring for _, crypt in lines):
         detail = "the volume key lies in the kernel's keyring, where nobody can save it when the header is lost"
         yield Finding("map.keyloc", Severity.OK, device.name, detail)
     else:

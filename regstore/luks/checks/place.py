@@ -10,7 +10,7 @@ from regstore.luks.header_scan import ScanError, scan_headers
 from regstore.luks.mounts import find_mount
 from regstore.luks.shadow import Shadow, ShadowError, look_below
 from regstore.luks.stack import Kind
-from regstore.luks.udev import luks_devices
+from regstore.luks.udev import luks_devices, properties
 from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def check_duplicate(facts: Facts) -> Iterator[Finding]:
     subject = facts.stack.header_device.name if facts.stack.header_device else plain(facts.stack.target)
     known = list(luks_devices(facts.sysroot, facts.blocks))
     unread: Sequence[str] = ()
-    if not known:
+    if not known and not properties(facts.sysroot):
         try:
             known, unread = scan_headers(facts.sysroot, facts.blocks, facts.patience())
         except ScanError as error:
