@@ -268,8 +268,8 @@ def _restore(on: HeaderSubject) -> str:
 
 def _resume(on: HeaderSubject) -> str:
     return (
-        f"make a header backup, then finish it: cryptsetup repair {on.path} if it says so, and "
-        f"cryptsetup reencrypt --resume-only {on.path}"
+        f"make a header backup, then finish it: cryptsetup reencrypt --resume-only {on.path}, after "
+        f"cryptsetup repair {on.path} if it asks for that"
     )
 
 
