@@ -91,8 +91,10 @@ def parse_crypttab(text: str) -> list[CryptEntry]:
     for fields in _fields(text):
         if len(fields) > 1 and not _has_zero(fields):
             name, source, key, options = (*(_unescape(field) for field in fields[:4]), "", "")[:4]
-            is_key = key not in _NO_KEY and key not in _RANDOM
-            entries.append(CryptEntry(name, parse_spec(source), key if is_key else "", _parse_options(options)))
+            settings = _parse_options(options)
+            # With Debian's keyscript the field is an argument of that program.
+            is_key = key not in _NO_KEY and key not in _RANDOM and "keyscript" not in settings
+            entries.append(CryptEntry(name, parse_spec(source), key if is_key else "", settings))
     return entries
 
 

@@ -71,7 +71,11 @@ def _judge_name(facts: Facts, entry: CryptEntry) -> Iterator[Finding]:
 
 def _judge_source(facts: Facts, entry: CryptEntry) -> Iterator[Finding]:
     source, header = entry.source, facts.stack.header_device
-    find = "write the UUID that `cryptsetup luksUUID DEVICE` prints into the entry, or find the missing disk"
+    find = "correct the entry (`lsblk -f` shows the UUIDs), or find the missing disk"
+    if source.tag == "UUID" and facts.stack.crypt and source.value.lower() == facts.stack.crypt.luks_uuid:
+        find = (
+            "do not close the volume and do not reboot: its header is gone or damaged, restore it from a backup first"
+        )
     try:
         names = [device.name for device in facts.resolve(source)]
     except NotKnownError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -94,6 +96,25 @@ def test_a_child_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch) 
         call(lambda: None, 5)
 
     assert children() == []
+
+
+def test_the_interpreter_ends_without_a_child_that_cannot_be_killed() -> None:
+    program = """if True:
+        import time
+        from regstore.luks import isolation
+        isolation.REAP_SECONDS = 0.1
+        isolation.os.kill = lambda pid, number: None
+        try:
+            isolation.call(lambda: time.sleep(60), 0.2)
+        except isolation.DeadlineError:
+            print("deadline")
+        """
+    started = time.monotonic()
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "deadline\n"
+    assert time.monotonic() - started < 1.1  # the child ends itself a second after its deadline
 
 
 def test_a_program_tells(programs: Path) -> None:

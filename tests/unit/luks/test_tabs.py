@@ -40,6 +40,10 @@ def test_what_is_no_key_file(key: str) -> None:
     assert parse_crypttab(f"name /dev/sdb {key}")[0].key == ""
 
 
+def test_the_argument_of_a_key_script_is_no_key_file() -> None:
+    assert parse_crypttab("name /dev/sdb /dev/sdc luks,keyscript=/lib/passdev")[0].key == ""
+
+
 def test_comments_and_short_lines_are_left_out() -> None:
     assert parse_crypttab("# a b c\n\n  \nname\nname a\\000b") == []
     assert parse_fstab("# a b c\nUUID=1 none swap sw\n/dev/a /b\n") == []
