@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from regstore.luks.kernel_log import LogError, parse_messages, read_log
 from regstore.luks.stack import Kind
+from regstore.luks.sysroot import Sysroot
 from support.luks_trees import Tree, closed, fake_program, luks2, nvme, suspended, told
 
 # As smartctl 7.3 printed them: an NVMe disk with a critical warning, a SATA disk, a virtio disk, a SCSI disk.
@@ -168,6 +169,13 @@ def test_only_what_was_said_since(tree_directory: Path) -> None:
     assert read_log(tree.sysroot, started + 9, 5) == []
     with pytest.raises(LogError):
         read_log(Tree(tree_directory / "empty").sysroot, None, 0.1)
+
+
+def test_the_log_of_this_system() -> None:
+    try:
+        assert all(isinstance(line, str) for line in read_log(Sysroot(), None, 5))
+    except LogError as error:
+        assert "kmsg" in str(error) or "empty" in str(error)
 
 
 @given(st.lists(st.text()))
