@@ -168,8 +168,9 @@ def _identity_differences(device: Device, metadata: Metadata) -> list[str]:
     if not device.dm_uuid.startswith(f"CRYPT-LUKS{metadata.version}-"):
         kind = "-".join(device.dm_uuid.split("-", 2)[:2])
         differences.append(f"opened as {kind}, the header is LUKS{metadata.version}")
-    if device.luks_uuid and device.luks_uuid != metadata.uuid.lower():
-        differences.append(f"opened was {device.luks_uuid}, the header has {metadata.uuid}")
+    opened = "".join(device.dm_uuid.split("-", 3)[2:3])
+    if opened != metadata.uuid.replace("-", ""):
+        differences.append(f"opened was {device.luks_uuid or opened}, the header has {metadata.uuid}")
     return differences
 
 

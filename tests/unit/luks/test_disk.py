@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -172,10 +173,9 @@ def test_only_what_was_said_since(tree_directory: Path) -> None:
 
 
 def test_the_log_of_this_system() -> None:
-    try:
-        assert all(isinstance(line, str) for line in read_log(Sysroot(), None, 5))
-    except LogError as error:
-        assert "kmsg" in str(error) or "empty" in str(error)
+    """It is there, or nobody may read it."""
+    with suppress(LogError):
+        assert read_log(Sysroot(), None, 5)
 
 
 @given(st.lists(st.text()))

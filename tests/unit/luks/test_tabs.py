@@ -91,11 +91,20 @@ def test_devices_are_found_by_links(tree_directory: Path) -> None:
     assert names(tree, "LABEL=other") == []
 
 
-def test_without_udev_nobody_knows(tree_directory: Path) -> None:
+def test_links_of_other_kinds_are_found_by_udevs_database(tree_directory: Path) -> None:
+    tree = luks2(tree_directory)
+    tree.write("run/udev/data/b254:16", "S:disk/by-id/virtio-rigdisk0\nE:ID_FS_TYPE=crypto_LUKS\n")
+
+    assert names(tree, "/dev/disk/by-id/virtio-rigdisk0") == ["vdb"]
+    assert names(tree, "/dev/disk/by-id/virtio-rigdisk") == []
+
+
+@pytest.mark.parametrize("text", [f"UUID={UUID}", f"/dev/disk/by-uuid/{UUID}", "/dev/disk/by-id/x"])
+def test_without_udev_nobody_knows(tree_directory: Path, text: str) -> None:
     tree = Tree(tree_directory)
 
     with pytest.raises(NotKnownError):
-        names(tree, f"UUID={UUID}")
+        names(tree, text)
 
 
 def test_a_logical_volume_is_found_without_links(tree_directory: Path) -> None:
