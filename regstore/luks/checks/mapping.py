@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from regstore.luks.checks.match import is_reencrypted
 from regstore.luks.facts import shown, unknown
 from regstore.luks.findings import Finding, Severity
+from regstore.luks.processes import is_running
 from regstore.luks.table import TableError
 from regstore.wording import plain
 
@@ -21,10 +22,19 @@ _DEAD_TARGETS = frozenset({"error", "flakey", "zero", "dust"})
 
 
 def check_suspended(facts: Facts) -> Iterator[Finding]:
-    """map.suspended: no device-mapper device on the way is suspended."""
-    for device in _mapped(facts):
+    """map.suspended: no device-mapper device on the way is suspended.
+
+    A running reencryption suspends the mapping and its helpers for moments (seen).
+    """
+    devices = _mapped(facts)
+    is_moved = any(device.is_reencryption_helper for device in devices) and is_running(facts.sysroot, "cryptsetup")
+    for device in devices:
         if not device.is_suspended:
             yield Finding("map.suspended", Severity.OK, device.name, f"{shown(device)} is active")
+            continue
+        if is_moved:
+            detail = f"{shown(device)} is suspended for a moment by the reencryption that runs"
+            yield Finding("map.suspended", Severity.INFO, device.name, detail)
             continue
         name = plain(device.dm_name or device.name)
         repair = f"cryptsetup luksResume {name}" if device.is_luks else f"dmsetup resume {name}"
@@ -38,7 +48,11 @@ def check_suspended(facts: Facts) -> Iterator[Finding]:
 
 
 def check_target(facts: Facts) -> Iterator[Finding]:
-    """map.target: the tables of all device-mapper devices on the way lead to data, and an encrypted one to dm-crypt."""
+    """map.target: the tables of all device-mapper devices on the way lead to data, and an encrypted one to dm-crypt.
+
+    While a reencryption runs, dm-crypt is in the helpers that it puts under the mapping (seen).
+    """
+    helpers = {device.name for device in _mapped(facts) if device.is_reencryption_helper}
     for device in _mapped(facts):
         try:
             targets = facts.table(device)
@@ -51,6 +65,8 @@ def check_target(facts: Facts) -> Iterator[Finding]:
         if dead:
             detail = f"{shown(device)} has the target {', '.join(dead)}: nothing is read or written there"
             yield Finding("map.target", Severity.CRITICAL, device.name, detail, _reopen(device))
+        elif not helpers.isdisjoint(device.slaves):
+            yield Finding("map.target", Severity.OK, device.name, f"{told}, {len(targets)} lines, of a reencryption")
         elif device.is_encrypting and "crypt" not in kinds:
             detail = f"{shown(device)} does not encrypt: its table holds {told}"
             yield Finding("map.target", Severity.CRITICAL, device.name, detail, _reopen(device))
