@@ -70,6 +70,11 @@ class Device:
         return self.dm_uuid.startswith(_LUKS)
 
     @property
+    def is_reencryption_helper(self) -> bool:
+        """Tell whether it is one of those that a reencryption of an opened volume puts under its mapping."""
+        return self.dm_uuid.startswith("CRYPT-SUBDEV-")
+
+    @property
     def is_physical(self) -> bool:
         """Tell whether it is a disk, and nothing that the kernel makes of files, memory or other devices."""
         made = self.dm_uuid or self.dm_name or self.slaves or self.disk or self.backing_file

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from regstore.luks.devices import BlockDevices
-from regstore.luks.findings import Severity
+from regstore.luks.findings import Finding, Severity
 from regstore.luks.kernel_log import LogError, read_log
 from regstore.luks.mounts import lies_below, read_mounts
 from regstore.luks.stack import Kind
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from regstore.luks.sysroot import Sysroot
     from regstore.luks.table import Crypt
 
+NO_ETC = "there is no /etc to look at"
 PROGRAM_SECONDS = 5.0
 # A suspended volume is answered in 5 s; the rest is for the header's side and for starting.
 SUSPENDED_SECONDS = 2.5
@@ -209,6 +210,11 @@ class Facts:
             return read_log(self.sysroot, self.options.log_since, self.patience())
         except LogError as error:
             return error
+
+
+def unknown(check: str, device: Device, reason: object) -> Finding:
+    """Return that a check could not be done on a device, and why."""
+    return Finding(check, Severity.UNKNOWN, device.name, plain(str(reason)))
 
 
 def shown(device: Device) -> str:

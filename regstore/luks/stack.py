@@ -74,8 +74,18 @@ class Stack:
 
     @property
     def is_header_halted(self) -> bool:
-        """Tell whether reading the header would wait too: a device below the mapping is suspended."""
-        return any(self.crypt is None or device.name not in self.clear for device in self.suspended)
+        """Tell whether reading the header would wait too: its device or one below is suspended."""
+        known = {device.name: device for device in self.devices}
+        waiting = [self.header_device.name] if self.header_device else []
+        for name in waiting:
+            device = known.get(name, Device(name))
+            if device.is_suspended:
+                return True
+            below = [device.disk, *device.slaves]
+            if device.backing_file:
+                below += [other.name for other in self.devices[self.devices.index(device) + 1 :]]
+            waiting += [other for other in below if other not in waiting]
+        return False
 
     @property
     def disks(self) -> tuple[Device, ...]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regstore.luks.checks import configuration, disk, filesystem, mapping, place
+from regstore.luks.checks import crypttab, disk, filesystem, fstab, integrity, keys, mapping, match, place
 from regstore.luks.facts import Facts, Options
 from regstore.luks.findings import Finding, Severity
 from regstore.luks.udev import NotKnownError
@@ -30,14 +30,14 @@ CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "map.suspended": mapping.check_suspended,
     "map.target": mapping.check_target,
     "map.readonly": mapping.check_readonly,
-    "map.header": mapping.check_header,
-    "map.size": mapping.check_size,
-    "map.flags": mapping.check_flags,
+    "map.header": match.check_header,
+    "map.size": match.check_size,
+    "map.flags": match.check_flags,
     "map.keyloc": mapping.check_keyloc,
-    "map.integrity": mapping.check_integrity,
-    "conf.crypttab": configuration.check_crypttab,
-    "conf.fstab": configuration.check_fstab,
-    "conf.keyfile": configuration.check_keyfile,
+    "map.integrity": integrity.check_integrity,
+    "conf.crypttab": crypttab.check_crypttab,
+    "conf.fstab": fstab.check_fstab,
+    "conf.keyfile": keys.check_keyfile,
     "dev.smart": disk.check_smart,
     "dev.log": disk.check_log,
     "fs.write": filesystem.check_write,  # what it meets, the file system counts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regstore.luks.mounts import unescape
-from regstore.luks.udev import find_tag
+from regstore.luks.udev import find_link, find_tag
 
 if TYPE_CHECKING:
     from regstore.luks.devices import BlockDevices, Device
@@ -91,8 +91,10 @@ def parse_crypttab(text: str) -> list[CryptEntry]:
     for fields in _fields(text):
         if len(fields) > 1 and not _has_zero(fields):
             name, source, key, options = (*(_unescape(field) for field in fields[:4]), "", "")[:4]
-            is_key = key not in _NO_KEY and key not in _RANDOM
-            entries.append(CryptEntry(name, parse_spec(source), key if is_key else "", _parse_options(options)))
+            settings = _parse_options(options)
+            # With Debian's keyscript the field is an argument of that program.
+            is_key = key not in _NO_KEY and key not in _RANDOM and "keyscript" not in settings
+            entries.append(CryptEntry(name, parse_spec(source), key if is_key else "", settings))
     return entries
 
 
@@ -143,10 +145,12 @@ def resolve(sysroot: Sysroot, blocks: BlockDevices, spec: Spec) -> list[Device]:
 
 
 def _resolve_link(sysroot: Sysroot, blocks: BlockDevices, path: str) -> list[Device]:
-    """Understand `/dev/disk/by-uuid/X` by udev's database."""
+    """Understand a link below `/dev/disk` by udev's database, which keeps the tags and most links."""
     _, _, kind, value = path.removeprefix("/").split("/", 3) if path.count("/") > 3 else ("", "", "", "")
     tag = kind.removeprefix("by-").upper()
-    return find_tag(sysroot, blocks, tag, value) if tag in ("UUID", "LABEL", "PARTUUID", "PARTLABEL") else []
+    if tag in ("UUID", "LABEL", "PARTUUID", "PARTLABEL"):
+        return find_tag(sysroot, blocks, tag, value)
+    return find_link(sysroot, blocks, path)
 
 
 def _fields(text: str) -> list[list[str]]:

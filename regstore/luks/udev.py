@@ -24,6 +24,7 @@ _TAGS = {
     "PARTUUID": ("ID_PART_ENTRY_UUID", "by-partuuid"),
     "PARTLABEL": ("ID_PART_ENTRY_NAME", "by-partlabel"),
 }
+_NOBODY_KNOWS = "neither /run/udev/data nor /dev/disk tells which devices there are"
 _HEX = re.compile(r"\\x([0-9a-fA-F]{2})")
 
 
@@ -70,7 +71,24 @@ def find_tag(sysroot: Sysroot, blocks: BlockDevices, tag: str, value: str) -> li
             device = blocks.by_name(target)
             return [device] if device else []
     if not database and not sysroot.names("/dev/disk"):
-        raise NotKnownError("neither /run/udev/data nor /dev/disk tells which devices there are")
+        raise NotKnownError(_NOBODY_KNOWS)
+    return []
+
+
+def find_link(sysroot: Sysroot, blocks: BlockDevices, path: str) -> list[Device]:
+    """Return the device that a link below `/dev` leads to by udev's word, where the link itself is not there.
+
+    Raises:
+        NotKnownError: nobody knows.
+        OSError: the tree cannot be read.
+    """
+    line = f"S:{path.removeprefix('/dev/')}"
+    names = [name for name in sysroot.names(_DATABASE) if _ENTRY.fullmatch(name)]
+    for name in names:
+        if line in (sysroot.text(f"{_DATABASE}/{name}") or "").split("\n"):
+            return [blocks.by_number(name[1:]) or Device(name[1:], name[1:])]
+    if not names and not sysroot.names("/dev/disk"):
+        raise NotKnownError(_NOBODY_KNOWS)
     return []
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from regstore.luks.devices import Device
     from regstore.luks.facts import Facts
 
+# A disk that sleeps must start to turn first.
+SMART_SECONDS = 15.0
 # smartctl(8), EXIT STATUS.
 _FAILING = 0x08
 _WEAK = {
@@ -48,7 +50,7 @@ def check_smart(facts: Facts) -> Iterator[Finding]:
         # A node that is not there cannot be opened, which smartctl says itself.
         name = str(path or facts.sysroot.path(f"/dev/{disk.name}"))
         try:
-            output = run(("smartctl", "-j", "-H", "-A", name), facts.patience())
+            output = run(("smartctl", "-j", "-H", "-A", name), facts.patience(SMART_SECONDS))
         except (DeadlineError, IsolatedError) as error:
             reason = f"smartctl cannot be run: {error}" if isinstance(error, IsolatedError) else str(error)
             yield Finding("dev.smart", Severity.UNKNOWN, disk.name, plain(reason))

@@ -61,8 +61,12 @@ def check_mounted(facts: Facts) -> Iterator[Finding]:
     source = "the configuration" if facts.options.mount_point else "/etc/fstab"
     if not facts.mounts:
         yield Finding("place.mounted", Severity.UNKNOWN, plain(target), "there is no /proc/self/mountinfo")
-    elif any(mount.target == target for mount in facts.mounts):
+        return
+    types = {mount.type for mount in facts.mounts if mount.target == target}
+    if types - {"autofs"}:
         yield Finding("place.mounted", Severity.OK, plain(target), f"mounted, as {source} says")
+    elif types:
+        yield Finding("place.mounted", Severity.UNKNOWN, plain(target), "it is mounted only while it is used (autofs)")
     else:
         yield Finding(
             "place.mounted",

@@ -93,6 +93,16 @@ def test_the_device_is_not_there(tree: Tree, ask, source: str) -> None:
     assert ("critical", CRYPTTAB) in told(ask("conf.crypttab", crypttab(tree, f"registry {source} none")))
 
 
+def test_the_header_of_the_open_volume_is_gone(tree: Tree, ask) -> None:
+    """As after both copies were overwritten: udev looks again and finds nothing."""
+    tree.udev("254:16", ID_PART_TABLE_TYPE="dos")
+
+    (finding,) = ask("conf.crypttab", tree)
+
+    assert finding.severity.word == "critical"
+    assert "do not reboot" in finding.repair
+
+
 def test_another_device(tree: Tree, ask) -> None:
     (finding,) = ask("conf.crypttab", crypttab(tree, "registry UUID=d40e5789-31f8-4a28-8252-d5284a211a6f none"))
 

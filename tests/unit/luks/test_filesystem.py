@@ -121,7 +121,7 @@ def test_writing_hangs(here: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert finding.severity.word == "critical"
     assert "does not end" in finding.detail
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 def room(monkeypatch: pytest.MonkeyPatch, **values: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -62,7 +64,7 @@ def test_a_child_that_hangs_is_ended_at_the_deadline() -> None:
     with pytest.raises(DeadlineError):
         call(sleep_without_ears, 0.3)
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert open_files() == before
     assert children() == []
 
@@ -84,7 +86,7 @@ def test_a_child_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch) 
         started = time.monotonic()
         with pytest.raises(DeadlineError):
             call(lambda: time.sleep(60), 0.2)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
     left = children()
     assert len(left) == 1
 
@@ -94,6 +96,25 @@ def test_a_child_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch) 
         call(lambda: None, 5)
 
     assert children() == []
+
+
+def test_the_interpreter_ends_without_a_child_that_cannot_be_killed() -> None:
+    program = """if True:
+        import time
+        from regstore.luks import isolation
+        isolation.REAP_SECONDS = 0.1
+        isolation.os.kill = isolation.signal.setitimer = lambda *_: None
+        try:
+            isolation.call(lambda: time.sleep(60), 0.2)
+        except isolation.DeadlineError:
+            print(*isolation._abandoned)
+        """
+    started = time.monotonic()
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    os.kill(int(done.stdout), signal.SIGKILL)
+    assert time.monotonic() - started < 30
 
 
 def test_a_program_tells(programs: Path) -> None:
@@ -118,7 +139,7 @@ def test_a_program_that_hangs_is_ended_with_its_children(programs: Path) -> None
     with pytest.raises(DeadlineError, match=r"hanger did not end within 0\.5 s"):
         run(("hanger",), 0.5)
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert open_files() == before
     assert children() == []
     state = Path(f"/proc/{(programs / 'hanger.pid').read_text().strip()}/stat")

@@ -26,6 +26,7 @@ from support.luks_trees import (
     Tree,
     closed,
     detached,
+    dm_uuid,
     fake_dmsetup,
     fake_program,
     header,
@@ -33,6 +34,7 @@ from support.luks_trees import (
     luks1,
     luks2,
     lvm,
+    machine,
     readonly,
     suspended,
     told,
@@ -161,6 +163,29 @@ def test_a_plain_part_is_only_there_while_encrypting(tree_directory: Path, progr
 
     assert told(ask("map.target", tree, header())) == [("critical", "dm-0")]
     assert told(ask("map.target", tree, header(requirements=("online-reencrypt",)))) == [("ok", "dm-0")]
+
+
+@pytest.fixture
+def moved(tree_directory: Path) -> Tree:
+    """The volume while a reencryption runs: helpers lie between, and one is suspended at the moment."""
+    tree = machine(tree_directory)
+    tree.block("dm-2", "253:2", slaves=["vdb"], dm=("registry-overlay", "CRYPT-SUBDEV-1-registry-overlay"), suspended=1)
+    tree.block("dm-0", "253:0", slaves=["dm-2"], dm=("registry", dm_uuid()))
+    tree.mount("253:0")
+    return tree.finish()
+
+
+def test_a_running_reencryption(moved: Tree, programs: Path, ask) -> None:
+    fake_dmsetup(programs, "registry: 0 229376 linear 253:2 0")
+    moved.write("proc/77/comm", "cryptsetup\n")
+
+    assert told(ask("map.suspended", moved)) == [("ok", "dm-0"), ("info", "dm-2")]
+    assert told(ask("map.target", moved)) == [("ok", "dm-0"), ("unknown", "dm-2")]
+    assert not moved.stack().is_header_halted
+
+
+def test_a_reencryption_that_died(moved: Tree, ask) -> None:
+    assert told(ask("map.suspended", moved)) == [("ok", "dm-0"), ("critical", "dm-2")]
 
 
 def test_read_only(tree_directory: Path, ask) -> None:

@@ -80,6 +80,15 @@ def test_not_mounted_as_the_configuration_says(tree_directory: Path, ask) -> Non
     assert told(found) == [("critical", "/data")]
 
 
+def test_a_mount_that_waits_for_its_first_use(tree_directory: Path, ask) -> None:
+    tree = closed(tree_directory)
+    tree.mount("0:60", rest="rw - autofs systemd-1 rw,fd=50")
+
+    assert told(ask("place.mounted", tree.finish())) == [("unknown", ROOT)]
+    tree.mount("253:0")
+    assert told(ask("place.mounted", tree.finish())) == [("ok", ROOT)]
+
+
 def test_nothing_says_where_to_mount(tree_directory: Path, ask) -> None:
     assert ask("place.mounted", plainfs(tree_directory)) == []
 

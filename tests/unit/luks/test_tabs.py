@@ -40,6 +40,10 @@ def test_what_is_no_key_file(key: str) -> None:
     assert parse_crypttab(f"name /dev/sdb {key}")[0].key == ""
 
 
+def test_the_argument_of_a_key_script_is_no_key_file() -> None:
+    assert parse_crypttab("name /dev/sdb /dev/sdc luks,keyscript=/lib/passdev")[0].key == ""
+
+
 def test_comments_and_short_lines_are_left_out() -> None:
     assert parse_crypttab("# a b c\n\n  \nname\nname a\\000b") == []
     assert parse_fstab("# a b c\nUUID=1 none swap sw\n/dev/a /b\n") == []
@@ -87,11 +91,20 @@ def test_devices_are_found_by_links(tree_directory: Path) -> None:
     assert names(tree, "LABEL=other") == []
 
 
-def test_without_udev_nobody_knows(tree_directory: Path) -> None:
+def test_links_of_other_kinds_are_found_by_udevs_database(tree_directory: Path) -> None:
+    tree = luks2(tree_directory)
+    tree.write("run/udev/data/b254:16", "S:disk/by-id/virtio-rigdisk0\nE:ID_FS_TYPE=crypto_LUKS\n")
+
+    assert names(tree, "/dev/disk/by-id/virtio-rigdisk0") == ["vdb"]
+    assert names(tree, "/dev/disk/by-id/virtio-rigdisk") == []
+
+
+@pytest.mark.parametrize("text", [f"UUID={UUID}", f"/dev/disk/by-uuid/{UUID}", "/dev/disk/by-id/x"])
+def test_without_udev_nobody_knows(tree_directory: Path, text: str) -> None:
     tree = Tree(tree_directory)
 
     with pytest.raises(NotKnownError):
-        names(tree, f"UUID={UUID}")
+        names(tree, text)
 
 
 def test_a_logical_volume_is_found_without_links(tree_directory: Path) -> None:
