@@ -11,6 +11,7 @@ import yaml
 from regstore.backup import catalogue as backups
 from regstore.fsck import catalogue as checks
 from regstore.gc import catalogue as collections
+from regstore.luks import catalogue as volumes
 from regstore.migrate import catalogue as migrations
 from regstore.report import catalogue as reports
 from regstore.report.exposition import metric_names
@@ -30,6 +31,21 @@ def test_every_finding_is_documented_as_it_is() -> None:
         *((name, kind) for name, kind in migrations.CATALOGUE.items() if name not in SOURCE_CATALOGUE),
     ]
     assert rows == [(name, f"{kind.severity.word} | {kind.meaning} | {kind.repair}") for name, kind in kinds]
+
+
+def test_every_check_of_a_volume_is_documented() -> None:
+    """docs/luks.md has one row a check, in order."""
+    rows = re.findall(r"^\| `([a-z.]+)` \| (.*) \|$", (ROOT / "docs/luks.md").read_text(), re.MULTILINE)
+    assert rows == list(volumes.CATALOGUE.items())
+
+
+def test_every_check_that_is_made_is_in_the_catalogue() -> None:
+    """Every id in the sources of regstore.luks is one of the catalogue, and every one of the catalogue is used."""
+    named = set()
+    for path in (ROOT / "regstore/luks").rglob("*.py"):
+        if path.name != "catalogue.py":
+            named |= set(re.findall(r'"((?:place|map|hdr|slot|token|ciph|bak|conf|dev|fs)\.[a-z]+)"', path.read_text()))
+    assert named == set(volumes.CATALOGUE)
 
 
 def test_links_between_pages_lead_somewhere() -> None:
