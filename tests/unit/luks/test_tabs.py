@@ -93,10 +93,10 @@ def test_devices_are_found_by_links(tree_directory: Path) -> None:
 
 def test_links_of_other_kinds_are_found_by_udevs_database(tree_directory: Path) -> None:
     tree = luks2(tree_directory)
-    tree.write("run/udev/data/b254:16", "S:disk/by-id/virtio-rigdisk0\nE:ID_FS_TYPE=crypto_LUKS\n")
+    tree.write("run/udev/data/b254:16", "S:disk/by-id/virtio-disk7\nE:ID_FS_TYPE=crypto_LUKS\n")
 
-    assert names(tree, "/dev/disk/by-id/virtio-rigdisk0") == ["vdb"]
-    assert names(tree, "/dev/disk/by-id/virtio-rigdisk") == []
+    assert names(tree, "/dev/disk/by-id/virtio-disk7") == ["vdb"]
+    assert names(tree, "/dev/disk/by-id/virtio-disk") == []
 
 
 @pytest.mark.parametrize("text", [f"UUID={UUID}", f"/dev/disk/by-uuid/{UUID}", "/dev/disk/by-id/x"])
