@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 
 from regstore.errors import UsageError
 from regstore.luks.checks.backup import check_backup
-from regstore.luks.facts import Facts, Options
+from regstore.luks.facts import Options
 from regstore.luks.findings import Finding, Severity
 from regstore.luks.header_backup import look_at_backup
-from regstore.luks.host import is_reencrypting, read_memory
+from regstore.luks.host import read_memory
 from regstore.luks.judgement import judge_header, judge_unread
 from regstore.luks.nodes import node_of
 from regstore.luks.passphrase import check_opens
 from regstore.luks.policy import Policy
+from regstore.luks.processes import is_reencrypting
 from regstore.luks.reading_apart import NotReadError, read_apart
 from regstore.luks.stack import Kind, find_stack, kind_of
 from regstore.luks.subject import HeaderSubject
 from regstore.luks.sysroot import Sysroot
-from regstore.luks.system import check_stack
+from regstore.luks.system import check_stack, find_header
 from regstore.wording import plain
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ class _Check:
         self._options = options
         self._sysroot = options.sysroot
         self._findings: list[Finding] = []
+        self._device, self._header_file = self._find_header()
         self._data_node = self._find_node()
-        self._header_file = options.header or self._find_detached()
 
     def run(self) -> Health:
         name, reading = self._read_header()
@@ -129,24 +130,24 @@ class _Check:
             self._findings,
         )
 
+    def _find_header(self) -> tuple[Device | None, Path | None]:
+        """Return the device that holds the header or the data, and the file of a detached header."""
+        try:
+            place = find_header(self._sysroot, self._stack)
+        except OSError:  # conf.crypttab tells
+            return self._stack.header_device, self._options.header
+        named = place.file.partition(":")[0]
+        detached = self._sysroot.path(named) if named.startswith("/") else None
+        return place.device, self._options.header or detached
+
     def _find_node(self) -> Path | None:
         if self._kind is Kind.FILE:
             return Path(self._stack.target)
-        device = self._stack.header_device
-        return node_of(self._sysroot, device) if device else None
-
-    def _find_detached(self) -> Path | None:
-        try:
-            entry = Facts(self._sysroot, self._stack, None, self._options.system).crypt_entry
-        except OSError:  # conf.crypttab tells
-            return None
-        if entry is None or not entry.header.startswith("/"):
-            return None
-        return self._sysroot.path(entry.header.partition(":")[0])
+        return node_of(self._sysroot, self._device) if self._device else None
 
     def _read_header(self) -> tuple[str, Reading | None]:
         """Read and judge the header; return how findings call it."""
-        device = self._stack.header_device
+        device = self._device
         name = device.name if device else plain(self._stack.target)
         place = self._header_file or self._data_node
         if self._kind is Kind.ROOT and device is None and self._header_file is None:
@@ -160,9 +161,9 @@ class _Check:
                 )
                 self._findings += judge_unread(name, "the detached header is not there")
                 return name, None
-        halted = self._halted_below(device)
-        if halted or place is None:
-            reason = f"suspended: {halted}" if halted else f"no device node of {name} that is surely this device"
+        is_halted = self._stack.is_header_halted or (device is not None and device.is_suspended)
+        if is_halted or place is None:
+            reason = "suspended" if is_halted else f"no device node of {name} that is surely this device"
             self._findings += judge_unread(name, reason)
             return name, None
         try:
@@ -187,7 +188,7 @@ class _Check:
         return name, reading
 
     def _data_bytes(self, reading: Reading) -> int | None:
-        device = self._stack.header_device
+        device = self._device
         if device is not None and device.size_bytes:
             return device.size_bytes
         if self._header_file is None:
@@ -195,14 +196,6 @@ class _Check:
         if self._kind is Kind.FILE:
             return os.stat(self._stack.target).st_size
         return None
-
-    def _halted_below(self, device: Device | None) -> str:
-        """Name a suspended device on which the header's own device lies; the mapping above it does not matter."""
-        if device is None:
-            return ""
-        below = find_stack(self._sysroot, Path(f"/dev/{device.name}"), Kind.DEVICE).devices if device.slaves else ()
-        names = {device.name, *(other.name for other in below)} - {self._stack.crypt.name if self._stack.crypt else ""}
-        return ", ".join(other.name for other in self._stack.suspended if other.name in names)
 
     def _check_backups(self, name: str, reading: Reading | None) -> Iterator[Finding]:
         if not self._options.backups:

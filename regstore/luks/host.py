@@ -1,4 +1,4 @@
-"""What this host has and does that matters to a volume: memory, and processes that reencrypt."""
+"""The memory of this host, which opening a volume takes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from regstore.luks.subject import Memory
 if TYPE_CHECKING:
     from regstore.luks.sysroot import Sysroot
 
-_REENCRYPTING = (b"cryptsetup", b"cryptsetup-reencrypt")
-
 
 def read_memory(sysroot: Sysroot, rescue_bytes: int | None = None) -> Memory:
     """Return what can be used to open a volume here; of what cannot be read, None."""
@@ -21,21 +19,6 @@ def read_memory(sysroot: Sysroot, rescue_bytes: int | None = None) -> Memory:
 def available_bytes(sysroot: Sysroot) -> int | None:
     """Return how much memory could be used just now; None when nobody knows."""
     return _meminfo(sysroot, "MemAvailable")
-
-
-def is_reencrypting(sysroot: Sysroot) -> bool:
-    """Tell whether a process is at work that reencrypts a volume."""
-    for name in sysroot.names("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            words = (sysroot.path(f"/proc/{name}/cmdline")).read_bytes().split(b"\0")
-        except OSError:
-            continue
-        program = words[0].rpartition(b"/")[2]
-        if program in _REENCRYPTING and (b"reencrypt" in words or program.endswith(b"-reencrypt")):
-            return True
-    return False
 
 
 def _meminfo(sysroot: Sysroot, name: str) -> int | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from regstore.luks.devices import BlockDevices, Device
 from regstore.luks.isolation import DeadlineError, IsolatedError, call
 from regstore.luks.mounts import Mount, find_mount, read_mounts
+from regstore.luks.tabs import read_fstab
 from regstore.luks.udev import luks_device, luks_devices
 
 if TYPE_CHECKING:
@@ -101,14 +102,16 @@ class Stack:
 def kind_of(sysroot: Sysroot, path: Path) -> Kind | None:
     """Tell what a target is; None for what is not there, and for what is no target.
 
-    Below another sysroot a place where something is mounted is a ROOT, and a path below `/dev` a device of the tree.
+    Below another sysroot a place where something is or should be mounted is a ROOT, and a path below `/dev` is a
+    device of the tree, whether or not it exists on this host.
 
     Raises:
         OSError: the tree cannot be read.
     """
     name = os.path.abspath(path)
     if sysroot.is_other:
-        if any(mount.target == name for mount in read_mounts(sysroot) or ()):
+        mounted = [mount.target for mount in read_mounts(sysroot) or ()]
+        if name in mounted or name in [entry.target for entry in read_fstab(sysroot) or ()]:
             return Kind.ROOT
         if BlockDevices(sysroot).by_path(name):
             return Kind.DEVICE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from regstore.luks.checks.match import is_reencrypted
 from regstore.luks.facts import shown, unknown
 from regstore.luks.findings import Finding, Severity
-from regstore.luks.processes import is_running
+from regstore.luks.processes import is_reencrypting
 from regstore.luks.table import TableError
 from regstore.wording import plain
 
@@ -27,7 +27,7 @@ def check_suspended(facts: Facts) -> Iterator[Finding]:
     A running reencryption suspends the mapping and its helpers for moments (seen).
     """
     devices = _mapped(facts)
-    is_moved = any(device.is_reencryption_helper for device in devices) and is_running(facts.sysroot, "cryptsetup")
+    is_moved = any(device.is_reencryption_helper for device in devices) and is_reencrypting(facts.sysroot)
     for device in devices:
         if not device.is_suspended:
             yield Finding("map.suspended", Severity.OK, device.name, f"{shown(device)} is active")

@@ -177,7 +177,7 @@ def moved(tree_directory: Path) -> Tree:
 
 def test_a_running_reencryption(moved: Tree, programs: Path, ask) -> None:
     fake_dmsetup(programs, "registry: 0 229376 linear 253:2 0")
-    moved.write("proc/77/comm", "cryptsetup\n")
+    moved.write("proc/77/cmdline", "/usr/sbin/cryptsetup\0reencrypt\0/dev/vdb\0")
 
     assert told(ask("map.suspended", moved)) == [("ok", "dm-0"), ("info", "dm-2")]
     assert told(ask("map.target", moved)) == [("ok", "dm-0"), ("unknown", "dm-2")]
