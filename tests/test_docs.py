@@ -13,6 +13,7 @@ from regstore.fsck import catalogue as checks
 from regstore.gc import catalogue as collections
 from regstore.luks import catalogue as volumes
 from regstore.migrate import catalogue as migrations
+from regstore.registry import advice
 from regstore.report import catalogue as reports
 from regstore.report.exposition import metric_names
 from regstore.transfer import SOURCE_CATALOGUE
@@ -46,6 +47,13 @@ def test_every_check_that_is_made_is_in_the_catalogue() -> None:
         if path.name != "catalogue.py":
             named |= set(re.findall(r'"((?:place|map|hdr|slot|token|ciph|bak|conf|dev|fs)\.[a-z]+)"', path.read_text()))
     assert named == set(volumes.CATALOGUE)
+
+
+def test_advice_on_registries_is_documented() -> None:
+    """docs/configuration.md has one row for each."""
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
+    kinds = advice.CATALOGUE.items()
+    assert rows == [(name, f"{kind.severity.word} | {kind.meaning} | {kind.repair}") for name, kind in kinds]
 
 
 def test_links_between_pages_lead_somewhere() -> None:

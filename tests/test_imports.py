@@ -38,6 +38,7 @@ LAYERS = [
         "decompression",
         "wording",
         "bandwidth",
+        "configuration",
         "_version",
     },
 ]

@@ -14,6 +14,7 @@ from regstore.cli.backup_prune import export_command, prune_command, unlock_comm
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.backup_verify import test_restore_command, verify_command
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import REGISTRY, STORE
 from regstore.cli.output import mention_dead, show_image_findings, show_json
 from regstore.cli.parameters import BANDWIDTH, DURATION, safety_option
 from regstore.cli.progress import choose_progress
@@ -59,7 +60,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store")
+@click.argument("store", type=STORE)
 @safety_option("--key-export", metavar="FILE", help="For borg, which needs it: where its key is exported to.")
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -106,8 +107,8 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
-@click.argument("store")
+@click.argument("root", type=REGISTRY)
+@click.argument("store", type=STORE)
 @click.option("--jobs", type=click.IntRange(1, 256), help="Blobs at once (default: what suits the storage).")
 @click.option("--bandwidth", type=BANDWIDTH, metavar="SIZE", help="Read no more than that of the registry a second.")
 @passphrase_options()

@@ -11,6 +11,7 @@ from regstore import backup
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS
+from regstore.cli.named import STORE
 from regstore.cli.output import human_time, render_table, show_image_findings, show_json
 from regstore.digest import format_digest
 from regstore.findings import is_clean
@@ -32,7 +33,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store")
+@click.argument("store", type=STORE)
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_command(store: str, passphrase_fd: int | None, passphrase_command: str | None, as_json: bool) -> NoReturn:
@@ -80,7 +81,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store")
+@click.argument("store", type=STORE)
 @click.argument("snapshot", default=backup.LATEST)
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with every tag.")
@@ -162,7 +163,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store")
+@click.argument("store", type=STORE)
 @click.argument("old")
 @click.argument("new", default=backup.LATEST)
 @passphrase_options()

@@ -13,6 +13,7 @@ from regstore import backup
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import STORE
 from regstore.cli.output import human_time, mention_dead, render_table, show_image_findings, show_json
 from regstore.cli.parameters import DURATION, F, safety_option
 from regstore.cli.progress import choose_progress
@@ -48,7 +49,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store")
+@click.argument("store", type=STORE)
 @_keep_options
 @safety_option(
     "--keep-within", type=DURATION, metavar="AGE", help="Keep all made in that time before the newest complete one."
@@ -148,7 +149,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store")
+@click.argument("store", type=STORE)
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def unlock_command(store: str, passphrase_fd: int | None, passphrase_command: str | None, as_json: bool) -> None:
@@ -186,7 +187,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store")
+@click.argument("store", type=STORE)
 @click.argument("snapshot")
 @click.argument("directory")
 @passphrase_options()

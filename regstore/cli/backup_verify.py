@@ -11,6 +11,7 @@ import click
 from regstore import backup
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import STORE
 from regstore.cli.output import show_image_findings, show_json
 from regstore.cli.progress import choose_progress
 from regstore.errors import UsageError
@@ -32,7 +33,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store")
+@click.argument("store", type=STORE)
 @click.option("--quick", is_flag=True, help="Snapshots are read, all else is only listed (the default).")
 @click.option("--subset", metavar="N/T", help="Also hash part N of T of the data.")
 @click.option("--full", is_flag=True, help="Also hash all data.")
@@ -117,7 +118,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store")
+@click.argument("store", type=STORE)
 @click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many images.")
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -13,6 +13,7 @@ import click
 
 from regstore import fsck
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import REGISTRY
 from regstore.cli.output import mention_dead, show_json
 from regstore.cli.parameters import DURATION, SIZE, safety_option
 from regstore.cli.progress import choose_progress
@@ -91,7 +92,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @click.option("--data", is_flag=True, help="Hash the data of blobs too.")
 @click.option("--layers", is_flag=True, help="Decompress layers and compare them with their images' configurations.")
 @click.option("--subset", type=Subset(), metavar="N/M", help="With --data: only part N of M of all blobs.")
@@ -168,7 +169,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
 @click.pass_obj

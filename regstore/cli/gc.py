@@ -11,6 +11,7 @@ import click
 
 from regstore import gc
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import REGISTRY
 from regstore.cli.output import human_time, json_time, mention_dead, render_table, show_findings, show_json
 from regstore.cli.parameters import DELETE_LIMIT, DURATION, F, safety_option
 from regstore.cli.progress import choose_progress
@@ -153,7 +154,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @_options(_SELECTION, [click.option("--out", metavar="FILE", help="Write the plan, one action a line.")], _OUTPUT)
 @_with_selection
 @click.pass_obj
@@ -203,7 +204,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @_options(_SELECTION, _OUTPUT)
 @_with_selection
 @click.pass_obj
@@ -257,7 +258,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @_options(_OUTPUT[:1])
 def status_command(root: str, as_json: bool) -> None:
     """Show former runs, what the quarantine holds, and what waits to be collected."""
@@ -310,7 +311,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @click.argument("run_id", required=False, default="", metavar="[RUN]")
 @_options(_OUTPUT)
 @click.pass_obj
@@ -360,7 +361,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @safety_option("--quarantine-retention", "retention", type=DURATION, default="7d", show_default=True, metavar="AGE")
 @_options(_OUTPUT)
 @click.pass_obj

@@ -20,6 +20,7 @@ from regstore.cli.luks_output import (
     show_saved,
 )
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import REGISTRY
 from regstore.cli.output import make_document
 from regstore.cli.parameters import SIZE, safety_option
 from regstore.cli.rendering import emit
@@ -30,6 +31,7 @@ from regstore.luks.facts import Options
 from regstore.luks.policy import PROFILES
 from regstore.luks.save_header import save_header
 from regstore.luks.sysroot import Sysroot
+from regstore.registry.config import read_config
 
 if TYPE_CHECKING:
     from regstore.luks.policy import Policy
@@ -60,7 +62,7 @@ NAGIOS
 
 {EXIT_STATUS}""",
 )
-@click.argument("target", required=False, metavar="[ROOT|DEVICE]")
+@click.argument("target", type=REGISTRY, required=False, metavar="[ROOT|DEVICE]")
 @click.option("--header", metavar="FILE", help="The detached header of the volume (default: what crypttab says).")
 @click.option(
     "--header-backup",
@@ -108,15 +110,21 @@ def check_command(session: Session, /, target: str | None, **arguments: Any) -> 
     """
     if not target:
         raise UsageError("name the registry's directory or the encrypted device")
+    if target.endswith((".yml", ".yaml")) and Path(target).is_file():
+        target = read_config(target).root_directory
+        if not target:
+            raise UsageError("that registry lies in a bucket: there is no disk to check")
     form = "json" if arguments["as_json"] else arguments["form"]
     sysroot = Sysroot(Path(arguments["sysroot"])) if arguments["sysroot"] else Sysroot()
     started = time.time()
     location = str(Path(target).absolute())
     last_run = None
     if not arguments["nagios"] and not sysroot.is_other:
-        last = read_jobs(location).get(_JOB)
+        # Under the name that the registry's other jobs have.
+        registry = f"file://{location}" if Path(target).is_dir() else location
+        last = read_jobs(registry).get(_JOB)
         last_run = last.last_run_at if last else None
-        session.begin_job(_JOB, location)
+        session.begin_job(_JOB, registry)
     system = Options(
         mount_point=arguments["mount_point"] or "",
         expected_uuid=arguments["uuid"] or "",

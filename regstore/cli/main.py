@@ -12,23 +12,26 @@ import traceback
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from regstore._version import __version__
-from regstore.errors import RegstoreError
+from regstore.cli.option_names import OPTION_NAMES
+from regstore.configuration import Configuration, find_file, read_configuration
+from regstore.errors import RegstoreError, UsageError
 from regstore.wording import plain
 from regstore.work import Cancel
 from regstore_drivers.errors import DriverError, PermissionDenied, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
     from regstore.findings import Finding
 
 _COMMANDS = {
+    "config": ("regstore.cli.config", "Show, check and write regstore's configuration."),
     "backup": ("regstore.cli.backup", "Keep snapshots of a registry that may be live."),
     "fsck": ("regstore.cli.fsck", "Say whether every image is whole, and repair."),
     "gc": ("regstore.cli.gc", "Collect garbage, never a live image."),
@@ -55,6 +58,7 @@ class Session:
     """What every command is given."""
 
     debug: bool = False
+    configuration: Configuration = field(default_factory=Configuration)
     cancel: Cancel = field(default_factory=Cancel)
     job: Job | None = None
 
@@ -103,9 +107,14 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
 @click.version_option(__version__, prog_name="regstore")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="Read this configuration (default: regstore/config.toml in $XDG_CONFIG_HOME, else in /etc).",
+)
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 @click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli(context: click.Context, config: str | None, debug: bool) -> None:
     """The storage toolkit for the data volume of a Docker/OCI registry.
 
     It works on the tree docker/registry/v2 itself, in a directory or in an S3 bucket.
@@ -117,6 +126,46 @@ def cli(context: click.Context, debug: bool) -> None:
       regstore gc run --registry-url http://127.0.0.1:5000 s3://bucket/prefix
     """
     context.obj.debug = debug
+    file = find_file(config, os.environ)
+    # `config` itself must be able to say what is wrong with the file.
+    if file is None or context.invoked_subcommand in (None, "config"):
+        return
+    context.obj.configuration = read_configuration(file, OPTION_NAMES, _COMMANDS)
+    command = context.invoked_subcommand
+    table = context.obj.configuration.commands.get(command)
+    found = cli.get_command(context, command)
+    if table and found is not None:
+        context.default_map = {command: translate(found, table, f"{file}: [{command}")}
+
+
+def options_of(command: click.Command) -> dict[str, str]:
+    """Return how the configuration calls the options of a command, and their parameters' names."""
+    return {
+        word[2:].replace("-", "_"): str(option.name)
+        for option in command.params
+        if isinstance(option, click.Option)
+        for word in option.opts
+        if word.startswith("--")
+    }
+
+
+def translate(command: click.Command, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a table of the configuration as click's defaults.
+
+    Raises:
+        UsageError: the command has no such command or option.
+    """
+    names = options_of(command)
+    subcommands = command.commands if isinstance(command, click.Group) else {}
+    defaults: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict) and key in subcommands:
+            defaults[key] = translate(subcommands[key], value, f"{where}.{key}")
+        elif isinstance(value, dict) or key not in names:
+            raise UsageError(f"{where}] has no {key}", hint="regstore COMMAND --help names the options")
+        else:
+            defaults[names[key]] = value
+    return defaults
 
 
 def main() -> NoReturn:

@@ -15,6 +15,7 @@ import click
 
 from regstore._version import __version__
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import REGISTRY
 from regstore.cli.parameters import DURATION
 from regstore.cli.rendering import emit
 from regstore.errors import InterruptedRunError, RegstoreError, UsageError
@@ -46,7 +47,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @click.option("--textfile", metavar="FILE", help="Write FILE, whole or not at all, for node_exporter.")
 @click.option("--listen", metavar="ADDRESS:PORT", help="Serve /metrics there until stopped; a scan a minute at most.")
 @click.option(

@@ -19,6 +19,7 @@ from regstore.cli.migrate_output import (
     show_verification,
     verification_json,
 )
+from regstore.cli.named import REGISTRY_END
 from regstore.cli.output import mention_dead, show_image_findings, show_json
 from regstore.cli.parameters import BANDWIDTH, DELETE_LIMIT, parse_attributes, safety_option
 from regstore.cli.progress import choose_progress
@@ -107,8 +108,8 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("src")
-@click.argument("dst")
+@click.argument("src", type=REGISTRY_END)
+@click.argument("dst", type=REGISTRY_END)
 @_options(
     *_SELECTION,
     *_COPYING,
@@ -156,8 +157,8 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("src")
-@click.argument("dst")
+@click.argument("src", type=REGISTRY_END)
+@click.argument("dst", type=REGISTRY_END)
 @_options(
     *_SELECTION,
     *_COPYING,
@@ -235,8 +236,8 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("src")
-@click.argument("dst")
+@click.argument("src", type=REGISTRY_END)
+@click.argument("dst", type=REGISTRY_END)
 @_options(
     *_SELECTION,
     _JOBS,

@@ -13,6 +13,7 @@ import click
 
 from regstore.cli import report_tables
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import REGISTRY
 from regstore.cli.output import make_document, show_findings
 from regstore.cli.parameters import DURATION, safety_option
 from regstore.cli.progress import choose_progress
@@ -87,7 +88,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @click.option("--tags", "with_tags", is_flag=True, help="A row for every tag.")
 @click.option(
     "--what-if",
@@ -261,7 +262,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("root")
+@click.argument("root", type=REGISTRY)
 @click.option(
     "--level",
     type=click.Choice(["blob", "file", "chunk"]),

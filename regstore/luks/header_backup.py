@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from regstore.luks.sysroot import Sysroot
 
 _MANIFEST_MAX_BYTES = 65536
+_OTHER_MACHINES = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs"})
 
 
 def manifest_path(file: Path) -> Path:
@@ -67,8 +68,13 @@ def look_at_backup(file: Path, stack: Stack, sysroot: Sysroot) -> BackupSubject:
         owner=found.st_uid,
         is_on_volume=on_volume,
         is_on_disk=is_beside or not below.isdisjoint(mine),
-        place_problem="" if below else plain("; ".join(place.gaps)),
+        place_problem="" if below or _is_elsewhere(place) else plain("; ".join(place.gaps)),
     )
+
+
+def _is_elsewhere(place: Stack) -> bool:
+    """Tell whether a file lies on another machine's disks."""
+    return place.mount is not None and place.mount.type in _OTHER_MACHINES
 
 
 def _compare_manifest(file: Path, reading: Reading) -> tuple[str, str]:

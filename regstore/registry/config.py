@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _NOT_A_DRIVER = {"maintenance", "cache", "delete", "redirect", "tag"}
 _DEFAULT_ROOT = "/var/lib/registry"
+_SECRETS = ("accesskey", "secretkey", "sessiontoken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class RegistryConfig:
         cache: `inmemory`, `redis` or another name, or empty when blob descriptors are not cached.
         deletes: whether the API may delete.
         is_read_only: whether maintenance.readonly is on.
+        purges_uploads: whether the registry removes abandoned uploads itself.
+        redirects: whether clients are sent to the bucket for layers.
     """
 
     path: str
@@ -41,6 +44,18 @@ class RegistryConfig:
     cache: str = ""
     deletes: bool = False
     is_read_only: bool = False
+    purges_uploads: bool = True
+    redirects: bool = False
+
+    @property
+    def root_directory(self) -> str:
+        """The directory of the `filesystem` driver, or empty for another one."""
+        return str(self.parameters.get("rootdirectory") or _DEFAULT_ROOT) if self.driver == "filesystem" else ""
+
+    @property
+    def has_secrets(self) -> bool:
+        """Tell whether credentials of the storage stand in the file."""
+        return any(self.parameters.get(name) for name in _SECRETS)
 
     def open_driver(self, jobs: int) -> Driver:
         """Open the storage that the registry uses.
@@ -49,7 +64,7 @@ class RegistryConfig:
             UsageError: a driver that regstore does not have.
         """
         if self.driver == "filesystem":
-            return open_driver(str(self.parameters.get("rootdirectory") or _DEFAULT_ROOT))
+            return open_driver(self.root_directory)
         if self.driver in ("s3", "s3aws"):
             return self._open_s3(jobs)
         raise UsageError(
@@ -123,6 +138,8 @@ def read_config(path: str, environment: Mapping[str, str] | None = None) -> Regi
         cache=str(cache.get("blobdescriptor") or cache.get("layerinfo") or ""),
         deletes=_is_true(_section(storage, "delete").get("enabled", False)),
         is_read_only=_is_true(_section(_section(storage, "maintenance"), "readonly").get("enabled", False)),
+        purges_uploads=_is_true(_section(_section(storage, "maintenance"), "uploadpurging").get("enabled", True)),
+        redirects=drivers[0] in ("s3", "s3aws") and not _is_true(_section(storage, "redirect").get("disable", False)),
     )
 
 

@@ -1,0 +1,56 @@
+"""Names of registries and stores where a location is asked for, and what the configuration says for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from click.shell_completion import CompletionItem
+
+from regstore.cli.main import Session, options_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regstore.configuration import Place
+
+
+class Named(click.ParamType[str]):
+    """A location, or the name of a configured registry or store; a directory of that name is given as ./NAME.
+
+    Click looks for defaults of options after the arguments of the command line were converted, so that the options of
+    a name count for the rest of the command.
+    """
+
+    name = "location"
+
+    def __init__(self, kind: Literal["registry", "store"], *, gives_options: bool = True) -> None:
+        self._kind = kind
+        self._gives_options = gives_options
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the location."""
+        place = self._places(ctx).get(value)
+        if place is None:
+            return str(value)
+        if self._gives_options and ctx is not None:
+            names = options_of(ctx.command)
+            given = {names[key]: option for key, option in place.options.items() if key in names}
+            ctx.default_map = {**(ctx.default_map or {}), **given}
+        return place.location
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the names, and files."""
+        names = [CompletionItem(name) for name in self._places(ctx) if name.startswith(incomplete)]
+        return [*names, CompletionItem(incomplete, type="file")]
+
+    def _places(self, ctx: click.Context | None) -> Mapping[str, Place]:
+        session = ctx.find_object(Session) if ctx else None
+        if session is None:
+            return {}
+        return session.configuration.registries if self._kind == "registry" else session.configuration.stores
+
+
+REGISTRY = Named("registry")
+REGISTRY_END = Named("registry", gives_options=False)
+STORE = Named("store")

@@ -1,0 +1,142 @@
+"""regstore's own configuration: named registries and stores, and defaults of options.
+
+One TOML file. A flag goes before the environment, the environment before this file, and this file before the registry's
+own config.yml and the built-in default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SYSTEM_FILE = Path("/etc/regstore/config.toml")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A registry or store with a name.
+
+    Attributes:
+        location: what its commands take otherwise: a directory, a URL, or for a registry its config.yml.
+        options: option names with underscores, and values; each is the default of every command that has it.
+    """
+
+    name: str
+    location: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the file says.
+
+    Attributes:
+        path: the file, or None without one.
+        registries, stores: by name.
+        commands: defaults of options, by the words of the command: `{"gc": {"run": {"jobs": 4}}}`.
+    """
+
+    path: Path | None = None
+    registries: Mapping[str, Place] = field(default_factory=dict)
+    stores: Mapping[str, Place] = field(default_factory=dict)
+    commands: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_file(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
+    """Return the file to read: the one that is named, or the user's, or the system's; None when there is none."""
+    if explicit:
+        return Path(explicit)
+    home = environment.get("XDG_CONFIG_HOME") or os.path.join(environment.get("HOME") or "/root", ".config")
+    return next((path for path in (Path(home, "regstore/config.toml"), SYSTEM_FILE) if path.exists()), None)
+
+
+def read_configuration(path: Path, option_names: Iterable[str], command_names: Iterable[str]) -> Configuration:
+    """Read a file.
+
+    Args:
+        path: the file.
+        option_names: every option that a command has, with underscores.
+        command_names: the first words of commands.
+
+    Raises:
+        UsageError: it cannot be read, others than root may write to it while root reads it, or it holds something
+            unknown.
+    """
+    content = _load(path)
+    registries = _read_places(path, content.pop("registry", {}), "registry", option_names)
+    stores = _read_places(path, content.pop("store", {}), "store", option_names)
+    for name, table in content.items():
+        if name not in command_names:
+            raise _unknown(path, name, [*command_names, "registry", "store"], "table")
+        _check_options(path, name, table, option_names)
+    return Configuration(path, registries, stores, content)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            text = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    if os.geteuid() == 0 and (found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        raise UsageError(
+            f"{path} can be written by others than root, and could name commands that root runs",
+            hint=f"chown root {path}; chmod go-w {path}",
+        )
+    if len(text) > _MAX_BYTES:
+        raise UsageError(f"{path} is too large for a configuration")
+    try:
+        return tomllib.loads(text.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no TOML: {error}", hint="regstore config init writes an example") from error
+
+
+def _read_places(path: Path, tables: object, kind: str, option_names: Iterable[str]) -> dict[str, Place]:
+    if not isinstance(tables, dict):
+        raise UsageError(f"{path}: {kind} is no table", hint=f'write [{kind}.NAME] and below it location = "..."')
+    places = {}
+    for name, table in tables.items():
+        where = f"[{kind}.{name}]"
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: {kind}.{name} is no table", hint=f"write {where}")
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{path}: {name!r} is no name for a {kind}", hint="use small letters, digits, - and _")
+        options = dict(table)
+        location = options.pop("location", None)
+        if not isinstance(location, str) or not location:
+            raise UsageError(f"{path}: {where} has no location", hint='add location = "..."')
+        for key in options:
+            if key not in option_names:
+                raise _unknown(path, f"{where} {key}", ["location", *option_names], "key", key)
+        places[name] = Place(name, location, options)
+    return places
+
+
+def _check_options(path: Path, where: str, table: object, option_names: Iterable[str]) -> None:
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: {where} is no table", hint=f"write [{where}] above its options")
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _check_options(path, f"{where}.{key}", value, option_names)
+        elif key not in option_names:
+            raise _unknown(path, f"[{where}] {key}", option_names, "key", key)
+
+
+def _unknown(path: Path, what: str, known: Iterable[str], kind: str, word: str = "") -> UsageError:
+    close = get_close_matches(word or what, list(known), n=1)
+    hint = f"do you mean {close[0]}?" if close else "regstore config init writes an example; see docs/configuration.md"
+    return UsageError(f"{path}: unknown {kind}: {what}", hint=hint)
