@@ -54,7 +54,16 @@ location = {location}
 """
 
 
-@click.group("config")
+@click.group(
+    "config",
+    epilog=f"""\b
+EXAMPLES
+  regstore config init
+  regstore config check
+  regstore config show --origin
+
+{EXIT_STATUS}""",
+)
 def command() -> None:
     """Show, check and write regstore's configuration."""
 

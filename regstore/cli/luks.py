@@ -39,7 +39,15 @@ if TYPE_CHECKING:
 _JOB = "luks check"
 
 
-@click.group("luks")
+@click.group(
+    "luks",
+    epilog=f"""\b
+EXAMPLES
+  regstore luks check /var/lib/registry
+  regstore luks backup-header /dev/sdb /mnt/usb/registry.hdr
+
+{EXIT_STATUS}""",
+)
 def command() -> None:
     """Say whether the encrypted disk under a registry is healthy, and would open again tomorrow."""
     # Key material and the last byte of a key file pass through this process: nothing of them in a core dump.
