@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,15 +18,21 @@ from urllib.parse import quote
 import pytest
 import yaml
 
+from fixtures_s3 import S3Store
 from regstore import layout
+from regstore.migrate import Migration
+from regstore.registry import open_registry, open_target
+from regstore.work import NoProgress
 from regstore_drivers.base import Driver
+from regstore_drivers.errors import DriverError
 from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.s3 import S3Driver
-from regstore_drivers.wrappers import Retrying
+from regstore_drivers.wrappers import Counting, Retrying
 from support.backup import contents_of, objects_of
 from support.clients import Worker
 from support.collection import Done, run_cli
 from support.images import digest_of, layers
+from support.limits import run_limited, run_weighed
 from support.migration import migrate, verify, worst
 from support.mounts import mounted
 from support.pusher import Pusher
@@ -34,7 +40,7 @@ from support.registry import Registry
 from support.s3_server import REGION
 from support.seaweed import SeaweedServer
 from support.unreliable import Unreliable
-from support.volume import VolumeWriter, blob_key, tag_link_key
+from support.volume import VolumeWriter, blob_key, tag_link_key, write_sparse_blob
 
 MakeRegistry = Callable[..., Registry]
 OpenS3 = Callable[..., S3Driver]
@@ -255,7 +261,7 @@ def test_a_registry_on_a_half_filled_target_serves_whole_images_only(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["directory", "bucket"])
+@pytest.mark.parametrize("kind", ["directory", "bucket", "bucket to bucket"])
 def test_killed_at_random_moments_it_goes_on(
     kind: str, tmp_path: Path, state: Path, seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3
 ) -> None:
@@ -268,10 +274,15 @@ def test_killed_at_random_moments_it_goes_on(
     writer.push_image("app", "big", [big])
     place = directory_place(tmp_path / "new") if kind == "directory" else bucket_place(seaweed, s3_bucket, "new")
     driver: Driver | None = None if kind == "directory" else open_s3(seaweed, s3_bucket, "new")
+    source = directory_place(old)
+    if kind == "bucket to bucket":
+        source = bucket_place(seaweed, s3_bucket, "old")
+        Move(directory_place(old), source, state, pytest.fail).command("run", "-q").expect(0)
     deaths = 0
+    command = [sys.executable, "-m", "regstore", "migrate", "run", "-q", "--bandwidth", "4MiB"]
     for _ in range(8):
         process = subprocess.Popen(
-            [sys.executable, "-m", "regstore", "migrate", "run", "-q", "--bandwidth", "4MiB", str(old), place.location],
+            [*command, source.location, place.location],
             env={**os.environ, **place.environment},
         )
         try:
@@ -287,7 +298,7 @@ def test_killed_at_random_moments_it_goes_on(
                 assert blob_key(digest_of(data)) == key
             if isinstance(spec, layout.TagLink):
                 assert blob_key(data.decode()) in there
-    move = Move(directory_place(old), place, state, pytest.fail)
+    move = Move(source, place, state, pytest.fail)
     move.command("run", "-q").expect(0)
     after = contents_of(tmp_path / "new") if driver is None else objects_of(driver)
     assert after == contents_of(old)
@@ -333,6 +344,89 @@ def test_a_full_disk_is_an_error_and_the_rest_follows_when_there_is_room(
         assert contents_of(disk / "new") == contents_of(old)
 
 
+def test_a_file_that_may_not_grow_ends_the_run_with_nothing_half_and_the_next_goes_on(
+    tmp_path: Path, state: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    writer = VolumeWriter(old)
+    for number in range(8):
+        writer.push_image("app", f"v{number}", [LARGE + b"%d" % number, b"small%d" % number])
+    new.mkdir()
+
+    done = run_limited(100_000, "migrate", "run", old, new, state=state)
+
+    assert "File too large" in done.expect(4).stderr
+    assert_prefix_of(new, old)
+    run_cli(state, "migrate", "run", "-q", old, new).expect(0)
+    assert contents_of(new) == contents_of(old)
+
+
+def test_a_disk_that_fills_in_the_midst_ends_the_run_and_the_next_goes_on(tmp_path: Path, state: Path) -> None:
+    class Filling(NoProgress):
+        """Fills the disk when half of the data are there."""
+
+        copied = 0
+
+        def start(self, phase: str, total: int | None = None, unit: str = "") -> None:
+            self.unit = unit
+
+        def advance(self, count: int = 1) -> None:
+            if self.unit == "B":
+                self.copied += count
+            if self.copied > 4 << 20 and not ballast.exists():
+                with suppress(OSError), open(ballast, "wb") as file:
+                    while True:
+                        file.write(bytes(1 << 16))
+                        file.flush()
+
+    dice = random.Random(3)
+    old = tmp_path / "old"
+    writer = VolumeWriter(old)
+    for number in range(8):
+        writer.push_image("app", f"v{number}", [dice.randbytes(1 << 20)])
+    with mounted(tmp_path, "ext4", 24) as disk:
+        new, ballast = disk / "new", disk / "ballast"
+        new.mkdir()
+        migrating = Migration(open_registry(str(old)), open_target(str(new)), progress=Filling())
+
+        with pytest.raises(DriverError, match="No space left on device"):
+            migrating.run()
+
+        assert_prefix_of(new, old)
+        ballast.unlink()
+        run_cli(state, "migrate", "run", "-q", old, new).expect(0)
+        assert contents_of(new) == contents_of(old)
+
+
+def assert_prefix_of(new: Path, old: Path) -> None:
+    """See that what is at the target is whole, and that no tag is there."""
+    there, all_of_it = contents_of(new), contents_of(old)
+    assert there.items() < all_of_it.items()
+    assert not [key for key in there if "/_manifests/tags/" in key]
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_very_large_blob_passes_with_little_memory(
+    tmp_path: Path, state: Path, seaweed: SeaweedServer, s3_bucket: str
+) -> None:
+    size = 6 * 1024**3
+    old = tmp_path / "old"
+    writer = VolumeWriter(old)
+    digest = write_sparse_blob(old, size)
+    writer.layer_link("app", digest)
+    writer.push_image("app", "v1", [b"small"])
+    place = bucket_place(seaweed, s3_bucket, "large")
+
+    code, peak = run_weighed("migrate", "run", "-q", "--all", old, place.location, environment=place.environment)
+
+    assert code == 0
+    assert 0 < peak < 256 * 1024 * 1024
+    head = seaweed.client().head_object(Bucket=s3_bucket, Key=f"large/{blob_key(digest)}")
+    assert head["ContentLength"] == size
+    assert head["ETag"].strip('"').endswith(f"-{size // (16 << 20)}")
+
+
 @pytest.mark.s3
 def test_a_prefix_with_slashes_is_the_one_that_a_registry_uses(
     tmp_path: Path, state: Path, make_registry: MakeRegistry, seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3
@@ -370,6 +464,57 @@ def test_times_of_tags_are_kept_in_metadata_and_come_back(
 
     assert contents_of(new) == contents_of(old)
     assert (new / link).stat().st_mtime_ns == 10**18 + 5
+
+
+@pytest.mark.parametrize("s3_store", ["moto", pytest.param("seaweed", marks=pytest.mark.s3)], indirect=True)
+def test_from_bucket_to_bucket_the_server_copies(s3_store: S3Store) -> None:
+    """SeaweedFS tells no checksums of copies: they are read at the target. moto tells them."""
+    old, new = s3_store.driver("old"), s3_store.driver("new")
+    writer = VolumeWriter(lambda key, data: old.write(key, data, len(data)))
+    for number in range(3):
+        writer.push_image("app", f"v{number}", [LARGE + bytes([number]), b""])
+    source, target = Counting(old), Counting(new)
+
+    result = migrate(source, target)
+
+    assert worst(result) == set()
+    assert objects_of(new) == objects_of(old)
+    assert result.server_bytes == result.copied_bytes > 3 * len(LARGE)
+    assert source.bytes_read + target.bytes_written < len(LARGE)
+    assert result.plan.copies
+    assert (target.bytes_read < len(LARGE)) is result.plan.copies.has_checksums
+    digest = digest_of(LARGE + b"\0")
+    old.write(blob_key(digest), bytes(len(LARGE) + 1), len(LARGE) + 1)  # rot of the same size
+    third = migrate(old, s3_store.driver("third"))
+    assert ("blob-corrupt", digest) in worst(third)
+    assert third.server_count == third.copied_count > 0
+
+
+@pytest.mark.s3
+def test_a_plan_and_a_run_say_what_the_server_copies(
+    tmp_path: Path, state: Path, make_registry: MakeRegistry, seaweed: SeaweedServer, s3_bucket: str
+) -> None:
+    VolumeWriter(tmp_path / "old").push_image("app", "v1", [LARGE])
+    first, second = (bucket_place(seaweed, s3_bucket, name) for name in ("first", "second"))
+    up = Move(directory_place(tmp_path / "old"), first, state, make_registry)
+    features = up.command("plan", "--json").expect(0).json["features"]
+    assert features == {
+        "checksums": True,
+        "conditional_writes": True,
+        "copies": True,
+        "multipart_copies": True,
+        "copy_checksums": False,
+        "copies_from_source": False,
+    }
+    up.command("run", "-q").expect(0)
+    move = Move(first, second, state, make_registry)
+
+    planned = move.command("plan").expect(0).stdout
+    assert "copies: yes, copies in parts: yes" in planned
+    assert "copies the data from the source itself, without this host" in planned
+
+    document = move.command("run", "--json").expect(0).json
+    assert document["server_copied_bytes"] == document["copied_bytes"] > len(LARGE)
 
 
 @pytest.mark.registry
