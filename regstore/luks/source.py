@@ -29,9 +29,12 @@ class ReadFailedError(Exception):
     """
 
     def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(f"{reason} at byte {offset}, sector {offset // SECTOR_BYTES}")
+        super().__init__(offset, reason)  # so that it can come from another process
         self.offset = offset
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason} at byte {self.offset}, sector {self.offset // SECTOR_BYTES}"
 
 
 class Source:

@@ -13,8 +13,10 @@ from regstore.luks.findings import Severity
 from regstore.luks.header import read_header
 from regstore.luks.judgement import judge_header
 from regstore.luks.policy import PROFILES
+from regstore.luks.reading_apart import read_apart
 from regstore.luks.source import ReadFailedError, Source
 from regstore.luks.subject import HeaderSubject
+from regstore.luks.sysroot import Sysroot
 from support.luks_headers import (
     AREA_BYTES,
     COPY_BYTES,
@@ -364,6 +366,8 @@ class TestReading:
         ]
         assert (found.id, found.severity) == ("hdr.read", Severity.CRITICAL)
         assert f"sector {hurt // 512}" in found.detail
+        apart = read_apart(image.path, Sysroot())
+        assert str(apart.failure) == str(reading.failure)
 
     def test_a_bad_sector_at_the_begin(self, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
         def pread(*_: object) -> bytes:
