@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,18 +40,43 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Nightly:
+    """What is done for a registry every night, and what is expected of it.
+
+    Attributes:
+        name: of the registry.
+        store: the name of the store of its backups, or empty.
+        steps: names of steps, in order; empty for all that can be done.
+        stop_on_failure: whether a failed step ends the night.
+        textfile: where metrics are written for node_exporter, or empty.
+        ping_url: what is told when a night begins and how it ended, as healthchecks.io has it, or empty.
+        rpo: the age that the last good backup may have, as a duration, or empty.
+    """
+
+    name: str
+    store: str = ""
+    steps: tuple[str, ...] = ()
+    stop_on_failure: bool = False
+    textfile: str = ""
+    ping_url: str = ""
+    rpo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """What the file says.
 
     Attributes:
         path: the file, or None without one.
         registries, stores: by name.
+        nights: by the name of the registry.
         commands: defaults of options, by the words of the command: `{"gc": {"run": {"jobs": 4}}}`.
     """
 
     path: Path | None = None
     registries: Mapping[str, Place] = field(default_factory=dict)
     stores: Mapping[str, Place] = field(default_factory=dict)
+    nights: Mapping[str, Nightly] = field(default_factory=dict)
     commands: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -78,11 +103,12 @@ def read_configuration(path: Path, option_names: Iterable[str], command_names: I
     content = _load(path)
     registries = _read_places(path, content.pop("registry", {}), "registry", option_names)
     stores = _read_places(path, content.pop("store", {}), "store", option_names)
+    nights = _read_nights(path, content.pop("nightly", {}), registries, stores)
     for name, table in content.items():
         if name not in command_names:
-            raise _unknown(path, name, [*command_names, "registry", "store"], "table")
+            raise _unknown(path, name, [*command_names, "registry", "store", "nightly"], "table")
         _check_options(path, name, table, option_names)
-    return Configuration(path, registries, stores, content)
+    return Configuration(path, registries, stores, nights, content)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -124,6 +150,33 @@ def _read_places(path: Path, tables: object, kind: str, option_names: Iterable[s
                 raise _unknown(path, f"{where} {key}", ["location", *option_names], "key", key)
         places[name] = Place(name, location, options)
     return places
+
+
+def _read_nights(
+    path: Path, tables: object, registries: Mapping[str, Place], stores: Mapping[str, Place]
+) -> dict[str, Nightly]:
+    if not isinstance(tables, dict):
+        raise UsageError(f"{path}: nightly is no table", hint="write [nightly.NAME], with the name of a registry")
+    nights = {}
+    known = {key.name: key for key in fields(Nightly) if key.name != "name"}
+    for name, table in tables.items():
+        where = f"[nightly.{name}]"
+        if name not in registries:
+            raise _unknown(path, where, [f"[nightly.{known}]" for known in registries], "registry")
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: nightly.{name} is no table", hint=f"write {where}")
+        values = dict(table)
+        for key, value in table.items():
+            if key not in known:
+                raise _unknown(path, f"{where} {key}", known, "key", key)
+            if key == "steps" and isinstance(value, list) and all(isinstance(step, str) for step in value):
+                values[key] = tuple(value)
+            elif type(value) is not type(known[key].default):
+                raise UsageError(f"{path}: {where} {key} cannot be {value!r}")
+        if values.get("store") and values["store"] not in stores:
+            raise _unknown(path, f"{where} store {values['store']}", stores, "store", values["store"])
+        nights[name] = Nightly(name, **values)
+    return nights
 
 
 def _check_options(path: Path, where: str, table: object, option_names: Iterable[str]) -> None:

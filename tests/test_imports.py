@@ -25,7 +25,7 @@ PACKAGES = {"regstore": CHECKOUT / "regstore", "regstore_drivers": CHECKOUT / "d
 LAYERS = [
     {"cli", "__main__"},
     {"__init__"},
-    {"gc", "fsck", "report", "backup", "migrate", "luks"},
+    {"gc", "fsck", "report", "backup", "migrate", "luks", "nightly", "status", "ping"},
     {"registry", "inventory", "transfer", "work", "state", "lock", "ledger", "hashing", "outfile", "jobs"},
     {
         "layout",

@@ -40,6 +40,8 @@ _COMMANDS = {
     "migrate": ("regstore.cli.migrate", "Move a registry to another disk or bucket, with proof."),
     "restore": ("regstore.cli.restore", "Bring a registry back from a snapshot."),
     "report": ("regstore.cli.report", "Say what fills a volume and what can be freed."),
+    "run": ("regstore.cli.run", "Do what is configured for a registry, every night."),
+    "status": ("regstore.cli.status", "Say on one screen how registries and their backups are."),
 }
 
 EXIT_STATUS = """\b

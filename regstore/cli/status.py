@@ -1,0 +1,158 @@
+"""`regstore status`."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from regstore import backup
+from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.output import human_time, make_document
+from regstore.durations import parse_duration
+from regstore.errors import RegstoreError, UsageError
+from regstore.registry import open_registry
+from regstore.status import Status, Timer, read_status, read_timers
+from regstore.wording import human_bytes, plain
+from regstore_drivers.errors import DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from regstore.configuration import Configuration
+    from regstore.jobs import JobNote
+
+_OF_REGISTRY = ("gc", "fsck", "backup", "report", "luks check")
+_OF_STORE = ("backup verify", "backup test-restore", "backup prune")
+
+
+@click.command(
+    "status",
+    epilog=f"""\b
+EXAMPLES
+  regstore status
+  regstore status main
+  regstore status --json /var/lib/registry
+
+{EXIT_STATUS}""",
+)
+@click.argument("names", nargs=-1, metavar="[NAME|ROOT]...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing when every objective is met.")
+@click.pass_obj
+def command(session: Session, names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Say on one screen how registries and their backups are: all that are configured, or those that are named.
+
+    It tells what the last runs of jobs on this host noted, and reads nothing of the registry's data. The exit code is 1
+    when an objective is missed (rpo in [nightly.NAME]), a job failed, or one found damage.
+    """
+    started = time.time()
+    configuration = session.configuration
+    chosen = names or tuple(configuration.registries)
+    if not chosen:
+        raise UsageError("no registry is configured", hint="name its directory, or run regstore config init")
+    found: dict[str, Status | str] = {name: _read(configuration, name, started) for name in chosen}
+    timers = read_timers()
+    problems = {name: [status] if isinstance(status, str) else status.problems for name, status in found.items()}
+    code = int(any(problems.values()))
+    if as_json:
+        document = make_document(
+            "status", "", started, code, [],
+            registries={name: {"problem": s} if isinstance(s, str) else s.to_json() for name, s in found.items()},
+            timers=[{"unit": timer.unit, "next_at": timer.next_at} for timer in timers],
+        )  # fmt: skip
+        click.echo(json.dumps(document, indent=2))
+    elif code or not quiet:
+        for name, status in found.items():
+            _show(name, status, started)
+        _show_timers(timers)
+    raise click.exceptions.Exit(code)
+
+
+def _read(configuration: Configuration, name: str, now: float) -> Status | str:
+    """Read the status of one; a registry that does not answer must not hide the others."""
+    place, night = configuration.registries.get(name), configuration.nights.get(name)
+    try:
+        rpo = parse_duration(night.rpo) if night and night.rpo else None
+    except ValueError as error:
+        raise UsageError(f"[nightly.{name}] rpo: {error}") from error
+    try:
+        registry = open_registry(place.location if place else name)
+        return read_status(registry, _store_of(configuration, night.store if night else ""), rpo, now)
+    except (RegstoreError, DriverError, OSError) as error:
+        return str(error)
+
+
+def _store_of(configuration: Configuration, name: str) -> str:
+    """Return the location under which jobs on a store are noted, or nothing where it cannot be opened."""
+    if not name:
+        return ""
+    location = configuration.stores[name].location
+    if location.startswith("borg:"):
+        return location
+    try:
+        return backup.open_store(location).location
+    except (RegstoreError, DriverError, OSError):
+        return location
+
+
+def _show(name: str, status: Status | str, now: float) -> None:
+    if isinstance(status, str):
+        click.echo(f"{plain(name)}\n  {_mark(status)}\n")
+        return
+    click.echo(f"{plain(name)}  {plain(status.location)}")
+    for job in _OF_REGISTRY:
+        click.echo(f"  {job:20}  {_job_line(status.jobs, job, now)}")
+    for job in _OF_STORE:
+        if job in status.of_store:
+            click.echo(f"  {job:20}  {_job_line(status.of_store, job, now)}")
+    fraction = status.verified_fraction
+    said = "unknown before the first report" if fraction is None else f"{fraction:.0%} of all blobs within 30 days"
+    click.echo(f"  {'verified':20}  {said}")
+    click.echo(f"  {'free':20}  {_room_line(status)}")
+    for problem in status.problems:
+        click.echo(f"  {_mark(problem)}")
+    if not status.problems:
+        click.echo("  all well")
+    click.echo()
+
+
+def _mark(problem: str) -> str:
+    return click.style(f"! {plain(problem)}", fg="red")
+
+
+def _job_line(jobs: Mapping[str, JobNote], job: str, now: float) -> str:
+    note = jobs.get(job)
+    if note is None:
+        return "never"
+    line = f"{human_time(note.last_run_at)}, {_ago(now - note.last_run_at)} ago"
+    if note.exit_code:
+        line += ", with findings" if note.exit_code == 1 else f", failed ({note.exit_code})"
+    if note.exit_code > 1 and note.last_success_at is not None:
+        line += f"; the last that came to its end {_ago(now - note.last_success_at)} ago"
+    return line
+
+
+def _room_line(status: Status) -> str:
+    if status.free_bytes is None or not status.total_bytes:
+        return "unknown"
+    line = f"{human_bytes(status.free_bytes)} of {human_bytes(status.total_bytes)}"
+    line += f" ({status.free_bytes / status.total_bytes:.0%})"
+    if status.forecast.full_at is not None:
+        line += f", full about {human_time(status.forecast.full_at)[:10]}"
+    return line
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _show_timers(timers: Sequence[Timer]) -> None:
+    for timer in timers:
+        at = "never" if timer.next_at is None else human_time(timer.next_at)
+        click.echo(f"{timer.unit}  next {at}")

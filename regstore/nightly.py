@@ -1,0 +1,181 @@
+"""The steps of a night: each one a command as an operator would give it, in a process of its own.
+
+A step that fails, or eats all memory, hurts no other one; and what a step does can be tried by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from regstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import date
+
+    from regstore.configuration import Configuration, Nightly
+    from regstore.work import Cancel
+
+_POLL_SECONDS = 0.2
+_SHOWN_BYTES = 100_000
+_VERIFY_DAYS = 30
+_KEEP = "keep_"
+_LOCKED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command: its name among the steps, and what is written behind `regstore`."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended.
+
+    Attributes:
+        exit_code: of the command; None when it was left out.
+        output: the end of what it printed.
+    """
+
+    step: Step
+    exit_code: int | None
+    duration_seconds: float = 0.0
+    output: str = ""
+
+    @property
+    def word(self) -> str:
+        """How it is called in a summary."""
+        if self.exit_code is None:
+            return "left out"
+        return {0: "ok", 1: "findings", _LOCKED: "locked"}.get(self.exit_code, "failed")
+
+    @property
+    def is_failed(self) -> bool:
+        """Tell whether it did not come to its end."""
+        return self.exit_code not in (0, 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "step": self.step.name,
+            "command": ["regstore", *self.step.words],
+            "outcome": self.word,
+            "exit_code": self.exit_code,
+            "duration_seconds": round(self.duration_seconds, 3),
+            "output": self.output,
+        }
+
+
+class Run(Protocol):
+    """How the words behind `regstore` are run: returns the exit code and the end of the output."""
+
+    def __call__(self, words: Sequence[str], cancel: Cancel) -> tuple[int, str]: ...
+
+
+def plan_steps(night: Nightly, configuration: Configuration, today: date) -> list[Step]:
+    """Return the steps of a night, in order.
+
+    Args:
+        night: what is wanted.
+        configuration: where the registry and the store stand.
+        today: which part of a store is verified; in a month every part has been.
+
+    Raises:
+        UsageError: a step is unknown, or cannot be done with what is configured.
+    """
+    all_steps = _possible_steps(night, configuration, today)
+    for name in night.steps:
+        if name not in all_steps:
+            where = f"[nightly.{night.name}]"
+            raise UsageError(f"{where} has an unknown step {name}", hint=f"known: {', '.join(all_steps)}")
+        if all_steps[name] is None:
+            raise UsageError(
+                f"[nightly.{night.name}] cannot do the step {name}", hint="it needs store, or textfile: see the docs"
+            )
+    chosen = night.steps or tuple(name for name, words in all_steps.items() if words is not None)
+    return [Step(name, words) for name in chosen if (words := all_steps[name]) is not None]
+
+
+def _possible_steps(night: Nightly, configuration: Configuration, today: date) -> dict[str, tuple[str, ...] | None]:
+    """Return the words of every step, None for those that lack something. The order is that of a night.
+
+    What is whole is saved first, then room is made, then the numbers are taken.
+    """
+    registry, store = night.name, night.store
+    place = configuration.registries[registry]
+    has_rules = bool(store) and any(key.startswith(_KEEP) for key in configuration.stores[store].options)
+    part = f"{today.toordinal() % _VERIFY_DAYS + 1}/{_VERIFY_DAYS}"
+    is_local = "://" not in place.location
+    return {
+        "fsck": ("fsck", "--data", "--older-than", "30d", "--time-budget", "1h", "--idle", "-q", registry),
+        "backup": ("backup", "create", "-q", registry, store) if store else None,
+        "verify": ("backup", "verify", "-q", "--subset", part, store) if store else None,
+        "prune": ("backup", "prune", "-q", store) if has_rules else None,
+        "gc": ("gc", "run", "-q", registry),
+        "report": ("report", "capacity", "-q", registry),
+        "luks": ("luks", "check", "-q", registry) if is_local and "header_backup" in place.options else None,
+        "metrics": ("metrics", "--textfile", night.textfile, registry) if night.textfile else None,
+    }
+
+
+def run_steps(
+    steps: Sequence[Step], cancel: Cancel, *, stop_on_failure: bool = False, run: Run | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Outcome]:  # fmt: skip
+    """Run steps one after the other and yield how each ended; after a failed one the rest goes on.
+
+    Args:
+        steps: of `plan_steps`.
+        cancel: ends the step that runs, and leaves out the rest.
+        stop_on_failure: leave out the rest after a failed step.
+        run: for tests.
+        clock: seconds.
+    """
+    is_over = False
+    for step in steps:
+        if is_over or cancel.is_requested:
+            yield Outcome(step, None)
+            continue
+        started = clock()
+        code, output = (run or run_command)(step.words, cancel)
+        outcome = Outcome(step, code, clock() - started, output)
+        is_over = stop_on_failure and outcome.is_failed
+        yield outcome
+
+
+def run_command(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:
+    """Run regstore with these words. Its output is kept to its last 100,000 bytes; a request to stop goes to it."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "regstore", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        if process.stdout is None:
+            raise AssertionError
+        os.set_blocking(process.stdout.fileno(), False)
+        kept: deque[bytes] = deque()
+        is_told = False
+        while True:
+            code = process.poll()
+            while piece := process.stdout.read(65536):
+                kept.append(piece)
+                while sum(map(len, kept)) > 2 * _SHOWN_BYTES:
+                    kept.popleft()
+            if code is not None:
+                break
+            if cancel.is_requested and not is_told:
+                process.terminate()
+                is_told = True
+            time.sleep(_POLL_SECONDS)
+    output = b"".join(kept)[-_SHOWN_BYTES:].decode("utf-8", "replace")
+    return (code if code >= 0 else 128 - code), output
