@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from regstore_drivers.base import Deleted, MultipartUpload
+from regstore_drivers.base import Deleted, Entry, MultipartUpload
 from regstore_drivers.errors import (
     AlreadyExists,
     DigestMismatch,
@@ -20,7 +20,7 @@ from regstore_drivers.errors import (
 from regstore_drivers.s3 import S3Driver
 from regstore_drivers.s3.copying import Copy
 from regstore_drivers.s3.upload import part_size
-from support.fake_s3 import ETAG, FakeS3, Reply, error, head
+from support.fake_s3 import ETAG, HTTP_TIME, FakeS3, Reply, error, head
 
 pytestmark = pytest.mark.usefixtures("one_try")
 
@@ -48,29 +48,41 @@ def extras(fake: FakeS3) -> list[tuple[bool, bool]]:
     return [("x-amz-checksum-sha256" in headers, "if-none-match" in headers) for headers in puts]
 
 
-def test_a_write_carries_its_checksum(fake: FakeS3, fake_driver: S3Driver) -> None:
-    fake.reply(OK, head(5))
+def test_a_write_is_one_request_and_carries_its_checksum(fake: FakeS3, fake_driver: S3Driver) -> None:
+    fake.reply(Reply(headers={"ETag": ETAG, "Date": HTTP_TIME, "x-amz-version-id": "v1"}))
 
-    fake_driver.write("a", b"hello", 5)
+    entry = fake_driver.write("a", b"hello", 5)
 
+    assert entry == Entry("a", 5, 1714979289.0, ETAG.strip('"'), "v1", 1714979289.0)
+    assert len(fake.requests) == 1
     assert fake.requests[0].headers["x-amz-checksum-sha256"] == digest_header(b"hello")
     assert fake.requests[0].body == b"hello"
+
+
+@pytest.mark.parametrize("headers", [{"ETag": ""}, {"ETag": ETAG, "Date": ""}, {"ETag": ETAG, "Date": "yesterday"}])
+def test_a_write_whose_answer_says_too_little_is_looked_at(
+    fake: FakeS3, fake_driver: S3Driver, headers: dict[str, str]
+) -> None:
+    fake.reply(Reply(headers=headers), head(5))
+
+    assert fake_driver.write("a", b"hello", 5).mtime == 1714979289.0
+    assert [request.method for request in fake.requests] == ["PUT", "HEAD"]
 
 
 def test_a_write_that_boto_tries_again_sends_all_of_it(
     fake: FakeS3, fake_driver: S3Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("regstore_drivers.s3.connection.ATTEMPTS", 2)
-    fake.reply(Reply(drop=True), OK, head(5))
+    fake.reply(Reply(drop=True), OK)
 
     fake_driver.write("a", b"hello", 5)
 
-    assert [request.body for request in fake.requests] == [b"hello", b"hello", b""]
+    assert [request.body for request in fake.requests] == [b"hello", b"hello"]
 
 
 @pytest.mark.parametrize("refusal", [error(501, "NotImplemented"), error(400, "InvalidArgument")])
 def test_a_server_that_refuses_checksums_gets_none(fake: FakeS3, fake_driver: S3Driver, refusal: Reply) -> None:
-    fake.reply(refusal, OK, head(5), OK, head(5))
+    fake.reply(refusal, OK, OK)
 
     fake_driver.write("a", b"hello", 5)
     fake_driver.write("b", b"hello", 5)
@@ -85,7 +97,7 @@ def test_a_server_that_refuses_checksums_gets_none(fake: FakeS3, fake_driver: S3
 def test_a_server_may_refuse_checksum_or_condition(
     fake: FakeS3, fake_driver: S3Driver, refusals: int, expected: tuple[bool, bool]
 ) -> None:
-    fake.reply(error(404, "NoSuchKey"), *[error(501, "NotImplemented")] * refusals, OK, head(5))
+    fake.reply(error(404, "NoSuchKey"), *[error(501, "NotImplemented")] * refusals, OK)
 
     fake_driver.write("a", b"hello", 5, if_absent=True)
 
@@ -94,7 +106,7 @@ def test_a_server_may_refuse_checksum_or_condition(
 
 
 def test_a_write_that_is_refused_for_another_reason_fails(fake: FakeS3, fake_driver: S3Driver) -> None:
-    fake.reply(error(400, "InvalidStorageClass"), error(400, "InvalidStorageClass"), OK, head(5))
+    fake.reply(error(400, "InvalidStorageClass"), error(400, "InvalidStorageClass"), OK)
 
     with pytest.raises(DriverError, match="InvalidStorageClass"):
         fake_driver.write("a", b"hello", 5)
@@ -129,7 +141,7 @@ def test_a_server_that_ignores_conditions_is_found_out(fake: FakeS3, fake_driver
     assert [request.method for request in fake.requests] == ["PUT", "PUT", "DELETE"]
     assert len({request.path for request in fake.requests}) == 1
 
-    fake.reply(error(404, "NoSuchKey"), OK, head(5))
+    fake.reply(error(404, "NoSuchKey"), OK)
     fake_driver.write("a", b"hello", 5, if_absent=True)
     assert extras(fake)[-1] == (True, False)
 

@@ -12,9 +12,10 @@ from botocore.exceptions import ClientError  # noqa: TID251
 from regstore_drivers.base import Deleted, Driver, Entry, MultipartUpload, Source, WriteFeatures
 from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey
 from regstore_drivers.s3.copying import Copy
+from regstore_drivers.s3.entries import entry_of, entry_of_put
 from regstore_drivers.s3.errors import is_upload_gone, required, translated
 from regstore_drivers.s3.options import DEFAULT_JOBS, S3Options, parse_url
-from regstore_drivers.s3.reader import S3Reader, entry_of
+from regstore_drivers.s3.reader import S3Reader
 from regstore_drivers.s3.upload import MULTIPART_THRESHOLD_BYTES, PART_MIN_BYTES, Upload
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class S3Driver(S3Reader, Driver):
         (see `probe_writes`). When the answer to a write was lost and it is tried again, the key that exists
         may be our own: only its content can tell.
 
+        The time of what one request stored is the Date of its answer; LastModified may be some seconds older.
+
         Raises:
             AlreadyExists: `if_absent` and the key exists.
             DigestMismatch: other bytes than promised came; nothing was stored.
@@ -126,13 +129,15 @@ class S3Driver(S3Reader, Driver):
         if if_absent and self._exists("write", key):
             raise self._error("write", key, AlreadyExists, "it exists already")
         upload = Upload(self._connection, key, full, mtime_ns, self._on_begin)
+        written: Entry | None = None
         with translated("write", key, self._location):
             if size <= self._threshold:
-                upload.put(source, size, digest, if_absent=if_absent)
+                written = entry_of_put(key, size, upload.put(source, size, digest, if_absent=if_absent))
             else:
                 begun = self._begun.pop(key, None)
                 upload.put_parts(source, size, digest, if_absent=if_absent, part_min=self._part_min, begun=begun)
-        return entry_of(key, self._head("write", key))
+        # The time of an object in parts is that of its beginning, which only HEAD tells.
+        return written or entry_of(key, self._head("write", key))
 
     def copy(self, src: str, dst: str) -> Entry:
         """Copy on the server, in parts above 1 GiB, with metadata, content type, storage class and encryption.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from functools import partial
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import ClientError  # noqa: TID251
 
-from regstore_drivers.base import READ_LIMIT_BYTES, Entry, ReadDriver
+from regstore_drivers.base import READ_LIMIT_BYTES, ReadDriver
 from regstore_drivers.errors import DriverError, InvalidKey, NotFound, TooLarge, Unreachable
 from regstore_drivers.keys import check_key, check_prefix
 from regstore_drivers.s3.connection import Connection
+from regstore_drivers.s3.entries import entry_of, whole_sha256
 from regstore_drivers.s3.errors import answer_of, required, translated
 from regstore_drivers.s3.listing import Listing
 from regstore_drivers.s3.stream import BUFFER_BYTES, Body
@@ -21,6 +21,7 @@ from regstore_drivers.s3.stream import BUFFER_BYTES, Body
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regstore_drivers.base import Entry
     from regstore_drivers.s3.options import S3Options
     from regstore_drivers.s3.stream import MakeError
 
@@ -158,14 +159,7 @@ class S3Reader(ReadDriver):
         Raises:
             NotFound: there is no such object.
         """
-        head = self._head("stored_checksum", key, ChecksumMode="ENABLED")
-        checksum = head.get("ChecksumSHA256")
-        # The checksum of an object in parts is one of the parts' checksums, unless the server says otherwise.
-        has_parts = "-" in head.get("ETag", "")
-        kind = head.get("ChecksumType", "COMPOSITE" if has_parts else "FULL_OBJECT")
-        if checksum is None or "-" in checksum or kind != "FULL_OBJECT":
-            return None
-        return f"sha256:{base64.b64decode(checksum).hex()}"
+        return whole_sha256(self._head("stored_checksum", key, ChecksumMode="ENABLED"))
 
     def kept_mtime_ns(self, key: str) -> int | None:
         """Return the time in the metadata, as rclone and `S3Driver.write` write it, with one HEAD.
@@ -268,20 +262,6 @@ class S3Reader(ReadDriver):
 
 class _OutOfRangeError(Exception):
     """The server said that no byte of the range lies in the object."""
-
-
-def entry_of(key: str, head: dict[str, Any]) -> Entry:
-    """Describe an object by what HEAD tells of it."""
-    modified = head["LastModified"].timestamp()
-    version = head.get("VersionId")
-    return Entry(
-        key,
-        head["ContentLength"],
-        modified,
-        etag=head.get("ETag", "").strip('"') or None,
-        version=None if version == "null" else version,
-        ctime=modified,
-    )
 
 
 def _outside(offset: int, length: int | None, size: int) -> str:

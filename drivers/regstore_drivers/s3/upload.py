@@ -87,27 +87,32 @@ class Upload:
             seconds, nanoseconds = divmod(mtime_ns, 10**9)
             self._attributes["Metadata"] = {"mtime": f"{seconds}.{nanoseconds:09}"}
 
-    def put(self, source: Source, size: int, digest: str | None, *, if_absent: bool) -> None:
-        """Store with one request; the bytes are held in memory and checked before the first of them is sent."""
+    def put(self, source: Source, size: int, digest: str | None, *, if_absent: bool) -> dict[str, Any]:
+        """Store with one request, and return its answer.
+
+        The bytes are held in memory and checked before the first of them is sent.
+        """
         data = bytearray()
         for piece in self._promised(source, size, digest):
             data += piece
         checksum: dict[str, Any] = {"ChecksumSHA256": _sha256(data)} if self._connection.has_checksums else {}
         condition = self._condition(if_absent)
         request = {**self._where, **self._attributes, "Body": data}
+        client: Any = self._connection.client
         # The header that a server does not know may be either of the two.
         choices = [{**checksum, **condition}, condition, checksum, {}]
         tries = [extra for number, extra in enumerate(choices) if extra not in choices[:number]]
-        for number, extra in enumerate(tries, 1):
+        while True:
+            extra = tries.pop(0)
             try:
-                self._connection.client.put_object(**request, **extra)
+                answer: dict[str, Any] = client.put_object(**request, **extra)
             except ClientError as error:
                 self._check_exists(error, extra)
-                if number == len(tries) or not is_refusal(error):
+                if not tries or not is_refusal(error):
                     raise
             else:
                 self._learn(checksum, condition, extra)
-                return
+                return answer
 
     def put_parts(
         self,
