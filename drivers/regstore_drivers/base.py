@@ -250,6 +250,61 @@ class HasWriteFeatures(Protocol):
         deleted again, what it can do."""
 
 
+@dataclass(frozen=True, slots=True)
+class CopyFeatures:
+    """What a server can do to copy from another place on it.
+
+    Attributes:
+        has_copies: it copies an object with one request.
+        has_part_copies: it copies larger ones in parts.
+        has_checksums: it tells the SHA-256 of the whole that it copied with one request.
+        refusal: why it does not copy; empty where it does.
+    """
+
+    has_copies: bool
+    has_part_copies: bool
+    has_checksums: bool
+    refusal: str = ""
+
+
+@runtime_checkable
+class HasServerCopy(Protocol):
+    """The storage is a server that may hold other stores too, and takes objects from them by itself."""
+
+    def is_same_server(self, location: str) -> bool:
+        """Tell, without a request, whether a driver's `location` seems to be on the same server."""
+
+    def copy_from(self, source: Entry, location: str, key: str) -> str | None:
+        """Copy from another store on the same server; the bytes do not pass here, and nothing is verified.
+
+        The object gets the attributes that `write` gives. Where the server knows conditional writes, one that is
+        there already stays.
+
+        Args:
+            source: its key there and its size; with an entity tag it is copied only as long as it has that one, where
+                the server knows such conditions.
+            location: that of the other store's driver.
+            key: where to.
+
+        Returns:
+            The digest (`sha256:<hex>`) of the whole object, computed by the server as it copied; None where it tells
+            none: then only reading the copy tells whether it is what it should be.
+
+        Raises:
+            CopyRefused: the server may not or cannot copy from there.
+            NotFound: there is no such source.
+            DriverError: the source changed, there is such an object, or it failed.
+        """
+
+    def probe_copies(self, source: Entry, location: str, directory: str) -> CopyFeatures:
+        """Find out what the server can do, by copies of an object of at least one byte that are deleted again.
+
+        Args:
+            source, location: see `copy_from`.
+            directory: where the copies may lie: empty, or with a slash at its end.
+        """
+
+
 @runtime_checkable
 class HasMultipart(Protocol):
     """The storage keeps incomplete multipart uploads."""

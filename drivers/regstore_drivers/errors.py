@@ -61,6 +61,10 @@ class DigestMismatch(DriverError):  # noqa: N818
     """The bytes that arrived do not have the promised digest or size; nothing took the final name."""
 
 
+class CopyRefused(DriverError):  # noqa: N818
+    """The server may not or cannot copy from the other place by itself; the bytes can still be read and written."""
+
+
 class PermissionDenied(DriverError, PermissionError):  # noqa: N818
     """The storage refused access (EACCES, EPERM, EROFS, HTTP 401 and 403)."""
 

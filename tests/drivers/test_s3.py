@@ -19,6 +19,7 @@ from regstore_drivers.base import (
     Deleted,
     HasClock,
     HasMultipart,
+    HasServerCopy,
     HasStoredChecksum,
     HasVersions,
     MultipartUpload,
@@ -404,7 +405,7 @@ def test_invalid_prefixes_are_refused(s3_driver: S3Driver) -> None:
 
 
 def test_powers(s3_driver: S3Driver) -> None:
-    for power in (HasClock, HasMultipart, HasVersions, HasStoredChecksum):
+    for power in (HasClock, HasMultipart, HasServerCopy, HasVersions, HasStoredChecksum):
         assert isinstance(s3_driver, power)
 
 

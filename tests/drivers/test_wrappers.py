@@ -11,13 +11,16 @@ import pytest
 
 from regstore_drivers.base import (
     Capacity,
+    CopyFeatures,
     Driver,
+    Entry,
     HasCapacity,
     HasClock,
     HasDirectories,
     HasLocalPath,
     HasMultipart,
     HasMultipartResume,
+    HasServerCopy,
     HasStoredChecksum,
     HasVersions,
     MultipartUpload,
@@ -35,6 +38,7 @@ POWERS = (
     HasLocalPath,
     HasMultipart,
     HasMultipartResume,
+    HasServerCopy,
     HasStoredChecksum,
     HasVersions,
 )
@@ -70,6 +74,15 @@ class Mighty(MemoryDriver):
     def watch_multipart(self, on_begin: Callable[[MultipartUpload], object] | None) -> None:
         self.on_begin = on_begin
 
+    def is_same_server(self, location: str) -> bool:
+        return location == "here"
+
+    def copy_from(self, source: Entry, location: str, key: str) -> str | None:
+        return f"sha256:{source.key} of {location} to {key}"
+
+    def probe_copies(self, source: Entry, location: str, directory: str) -> CopyFeatures:
+        return CopyFeatures(True, True, True)
+
     def local_path(self, key: str) -> str:
         return f"/{key}"
 
@@ -93,7 +106,7 @@ class TestPowers:
     def test_read_only_has_those_that_read(self, tmp_path: Path) -> None:
         assert powers_of(ReadOnly(MemoryDriver())) == {HasClock, HasMultipart}
         assert powers_of(ReadOnly(FilesystemDriver(str(tmp_path)))) == {HasCapacity, HasLocalPath}
-        assert powers_of(ReadOnly(Mighty())) == {*POWERS} - {HasDirectories, HasMultipartResume}
+        assert powers_of(ReadOnly(Mighty())) == {*POWERS} - {HasDirectories, HasMultipartResume, HasServerCopy}
 
     @pytest.mark.parametrize("name", [*WRAPPERS, "ReadOnly"])
     def test_they_are_those_of_the_driver(self, name: str) -> None:
@@ -123,6 +136,10 @@ class TestPowers:
             assert mighty.resumed == upload
             driver.watch_multipart(print)
             assert mighty.on_begin is print
+            assert isinstance(driver, HasServerCopy)
+            assert driver.is_same_server("here")
+            assert driver.copy_from(Entry("a", 1, 0.0), "here", "b") == "sha256:a of here to b"
+            assert driver.probe_copies(Entry("a", 1, 0.0), "here", "x/").has_copies
             assert driver.abort_multipart(upload)
             assert not driver.abort_multipart(upload)
 

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
+COPY_TIMEOUT_SECONDS = 300
+"""Some servers answer to a copy only after the last byte, and one request copies up to 5 GiB."""
 ATTEMPTS = 3
 
 
 class Connection:
-    """One client for all threads of a driver.
+    """What all threads of a driver share.
 
     Attributes:
         options: where it goes.
@@ -47,6 +49,7 @@ class Connection:
         self.bucket_seen = False
         self._lock = threading.Lock()
         self._client: S3Client | None = None
+        self._copying_client: S3Client | None = None
         self._clock: tuple[float, float] | None = None
 
     @property
@@ -54,14 +57,23 @@ class Connection:
         """The client; making it finds the credentials but sends nothing to the server."""
         with self._lock:
             if self._client is None:
-                self._client = self._new_client()
+                self._client = self._new_client(READ_TIMEOUT_SECONDS)
             return self._client
+
+    @property
+    def copying_client(self) -> S3Client:
+        """Another client, which waits longer for an answer."""
+        with self._lock:
+            if self._copying_client is None:
+                self._copying_client = self._new_client(COPY_TIMEOUT_SECONDS)
+            return self._copying_client
 
     def close(self) -> None:
         """Close the idle connections."""
         with self._lock:
-            if self._client is not None:
-                self._client.close()
+            for client in (self._client, self._copying_client):
+                if client is not None:
+                    client.close()
 
     def now(self) -> float:
         """Return the server's time: the Date of its newest answer and what has passed since.
@@ -83,7 +95,7 @@ class Connection:
         date, at = self._clock
         return date + time.monotonic() - at
 
-    def _new_client(self) -> S3Client:
+    def _new_client(self, read_timeout_seconds: float) -> S3Client:
         options = self.options
         core = botocore.session.get_session()
         core.register_component("data_loader", _loader())
@@ -104,7 +116,7 @@ class Connection:
             verify=None if options.verify else False,
             config=Config(
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                read_timeout=READ_TIMEOUT_SECONDS,
+                read_timeout=read_timeout_seconds,
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                 max_pool_connections=options.jobs,
                 s3={"addressing_style": "path" if options.has_path_style else "auto"},

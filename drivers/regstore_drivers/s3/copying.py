@@ -79,17 +79,27 @@ class Copy:
         created = client.create_multipart_upload(**self._where, **attributes, **self._attributes())
         upload_id = required(created, "UploadId")
         with aborting(self._connection, self._where, upload_id):
-            size = self._head["ContentLength"]
-            step = part_size(size, part_min)
-            parts = []
-            for number, first in enumerate(range(0, size, step), 1):
-                last = min(first + step, size) - 1
-                answer = client.upload_part_copy(
-                    **self._where,
-                    **self._from,
-                    UploadId=upload_id,
-                    PartNumber=number,
-                    CopySourceRange=f"bytes={first}-{last}",
-                )
-                parts.append({"PartNumber": number, "ETag": required(required(answer, "CopyPartResult"), "ETag")})
+            where = {**self._where, **self._from, "UploadId": upload_id}
+            parts = copy_parts(client, where, self._head["ContentLength"], part_min)
             client.complete_multipart_upload(**self._where, UploadId=upload_id, MultipartUpload={"Parts": parts})
+
+
+def copy_parts(client: Any, where: dict[str, Any], size: int, part_min: int) -> list[dict[str, Any]]:
+    """Let the server copy an object of that size into an upload, and return the parts for its completion.
+
+    Args:
+        client: of boto3.
+        where: the parameters that name the upload and the source.
+        size: bytes of the source.
+        part_min: the size of the parts, as long as 10,000 of them are enough.
+
+    Raises:
+        BotoCoreError, ClientError: it failed; the caller aborts the upload.
+    """
+    step = part_size(size, part_min)
+    parts = []
+    for number, first in enumerate(range(0, size, step), 1):
+        last = min(first + step, size) - 1
+        answer = client.upload_part_copy(**where, PartNumber=number, CopySourceRange=f"bytes={first}-{last}")
+        parts.append({"PartNumber": number, "ETag": required(required(answer, "CopyPartResult"), "ETag")})
+    return parts

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError  # noqa: TID251
 
-from regstore_drivers.base import Deleted, Driver, Entry, MultipartUpload, Source, WriteFeatures
+from regstore_drivers.base import CopyFeatures, Deleted, Driver, Entry, MultipartUpload, Source, WriteFeatures
 from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey
 from regstore_drivers.s3.copying import Copy
 from regstore_drivers.s3.entries import entry_of, entry_of_put
 from regstore_drivers.s3.errors import is_upload_gone, required, translated
+from regstore_drivers.s3.foreign import ForeignCopy, is_same_server
 from regstore_drivers.s3.options import DEFAULT_JOBS, S3Options, parse_url
 from regstore_drivers.s3.reader import S3Reader
 from regstore_drivers.s3.upload import MULTIPART_THRESHOLD_BYTES, PART_MIN_BYTES, Upload
@@ -150,6 +151,35 @@ class S3Driver(S3Reader, Driver):
         """
         self._full("copy", dst)
         return entry_of(dst, self._copy("copy", src, dst, self._head("copy", src)))
+
+    def is_same_server(self, location: str) -> bool:
+        """Tell whether a location is one of S3 with the same endpoint, and no other region. See `HasServerCopy`."""
+        try:
+            return is_same_server(self.options, parse_url(location))
+        except ValueError:
+            return False
+
+    def copy_from(self, source: Entry, location: str, key: str) -> str | None:
+        """Copy from another bucket or prefix on the server, in parts above 5 GiB. See `HasServerCopy.copy_from`.
+
+        Raises:
+            CopyRefused: the server may not or cannot copy from there.
+            NotFound: there is no such source.
+            DriverError: the source changed, there is such an object, or it failed.
+        """
+        return self._foreign_copy(source, location, key).run()
+
+    def probe_copies(self, source: Entry, location: str, directory: str = "") -> CopyFeatures:
+        """Find out what the server can do. See `HasServerCopy.probe_copies`.
+
+        Raises:
+            DriverError: the storage failed, for the moment or for good.
+        """
+        return self._foreign_copy(source, location, f"{directory}regstore-probe-{secrets.token_hex(8)}").probe()
+
+    def _foreign_copy(self, source: Entry, location: str, key: str) -> ForeignCopy:
+        full = self._full("copy_from", key)
+        return ForeignCopy(self._connection, parse_url(location), source, key, full, self._on_begin)
 
     def move(self, src: str, dst: str) -> None:
         """Copy, compare size and (where both are an MD5) entity tag, and delete `src`.

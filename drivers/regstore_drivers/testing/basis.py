@@ -56,6 +56,7 @@ class Basis:
         key_may_be_directory: a key may be an object and the directory of other objects at the same time.
         tells_absent: deletions tell a key that was not there from one that was.
         copies_keep_mtime: copies and moved objects have the time of the original.
+        has_conditional_copies: a server copies a source only as long as it has the entity tag that was named.
         has_atomic_if_absent: of several writers with `if_absent` at the same time exactly one succeeds.
         has_atomic_move: of several moves of one object, or to one key, at the same time exactly one succeeds.
         time_slack_seconds: how far the times of entries may be from those of this machine.
@@ -65,6 +66,7 @@ class Basis:
     key_may_be_directory = True
     tells_absent = True
     copies_keep_mtime = True
+    has_conditional_copies = True
     has_atomic_if_absent = True
     has_atomic_move = True
     time_slack_seconds = 2.0

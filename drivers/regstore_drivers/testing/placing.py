@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from regstore_drivers.errors import AlreadyExists, InvalidKey, NotFound
+from regstore_drivers.base import Entry, HasServerCopy
+from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey, NotFound
 from regstore_drivers.testing.basis import INVALID_KEYS, UNUSUAL_KEYS, WriteBasis, contents, put, raises
 from regstore_drivers.testing.reading import LARGE
 
@@ -112,3 +114,51 @@ class Moving(WriteBasis):
             with raises(InvalidKey, driver, "move", key):
                 driver.move("a", key)
         assert [*contents(driver)] == ["a"]
+
+
+class ServerCopying(WriteBasis):
+    """The optional power of copying from another store on the server, of a driver that has it.
+
+    The other store is its own: that is on the same server in any case.
+    """
+
+    @pytest.mark.parametrize("content", [b"", b"content", LARGE], ids=["empty", "small", "large"])
+    def test_the_server_copies_and_tells_only_the_truth(self, driver: Driver, content: bytes) -> None:
+        if not isinstance(driver, HasServerCopy):
+            return
+        put(driver, "a/b", content=content)
+        assert driver.is_same_server(driver.location)
+        told = driver.copy_from(driver.stat("a/b"), driver.location, "c/d")
+        assert told in (None, f"sha256:{hashlib.sha256(content).hexdigest()}")
+        assert contents(driver) == {"a/b": content, "c/d": content}
+
+    def test_what_is_elsewhere_is_not_on_the_server(self, driver: Driver) -> None:
+        if isinstance(driver, HasServerCopy):
+            assert not driver.is_same_server("file:///srv/registry")
+            assert not driver.is_same_server("no location")
+
+    def test_what_changed_or_is_not_there_is_not_copied(self, driver: Driver) -> None:
+        if not isinstance(driver, HasServerCopy):
+            return
+        put(driver, "a", content=b"former")
+        former = driver.stat("a")
+        put(driver, "a", content=b"latter")
+        if self.has_conditional_copies:
+            with raises(DriverError, driver, "copy_from", "b"):
+                driver.copy_from(former, driver.location, "b")
+        with raises(NotFound, driver, "copy_from", "b"):
+            driver.copy_from(Entry("missing", 1, 0.0), driver.location, "b")
+        assert [*contents(driver)] == ["a"]
+
+    def test_what_the_server_can_is_found_out_without_a_trace(self, driver: Driver) -> None:
+        if not isinstance(driver, HasServerCopy):
+            return
+        put(driver, "a")
+        features = driver.probe_copies(driver.stat("a"), driver.location, "probes/")
+        assert bool(features.refusal) is not features.has_copies
+        assert [*contents(driver)] == ["a"]
+        if features.has_copies:
+            told = driver.copy_from(driver.stat("a"), driver.location, "b")
+            assert (told is not None) is features.has_checksums
+        missing = driver.probe_copies(Entry("missing", 1, 0.0), driver.location, "probes/")
+        assert not missing.has_copies

@@ -15,6 +15,7 @@ from regstore_drivers.base import (
     HasMultipart,
     HasMultipartResume,
     HasMultipartSize,
+    HasServerCopy,
     HasStoredChecksum,
     HasVersions,
     HasWriteFeatures,
@@ -44,6 +45,7 @@ POWERS: dict[type, tuple[str, ...]] = {
     HasDirectories: ("remove_empty_directory",),
     HasMultipart: ("list_multipart", "abort_multipart"),
     HasMultipartResume: ("resume_multipart", "watch_multipart"),
+    HasServerCopy: ("is_same_server", "copy_from", "probe_copies"),
     HasWriteFeatures: ("probe_writes",),
 }
 """All optional powers but HasLocalPath: whoever has the path of a file goes past the wrapper."""

@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Counting(Forwarding):
     """Counts calls by operation, and the bytes of contents; from any number of threads.
 
-    A listing and a batch of deletions are one call each. Copies inside the store count no bytes.
+    A listing and a batch of deletions are one call each. Copies that the storage makes by itself count no bytes.
 
     Never HasLocalPath: readers would go past the wrapper.
     """

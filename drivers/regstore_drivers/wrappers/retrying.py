@@ -67,7 +67,7 @@ class Retrying(Forwarding):
         self._new_patience = partial(Patience, deadline_seconds, sleep, clock, random)
 
     def _call(self, operation: str, key: str, call: Callable[[], T]) -> T:
-        patience = self._new_patience(started=operation != "copy")
+        patience = self._new_patience(started=operation not in ("copy", "copy_from"))
         while True:
             try:
                 return call()

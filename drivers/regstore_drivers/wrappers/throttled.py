@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Throttled(Forwarding):
     """Lets through so many bytes a second, reads and writes of all threads together, by a token bucket.
 
-    Copies inside the store are not throttled: their bytes do not pass here.
+    Copies that the storage makes by itself are not throttled: their bytes do not pass here.
 
     Never HasLocalPath: readers would go past the wrapper.
 
