@@ -18,6 +18,7 @@ from regstore.cli.migrate_output import (
     show_run,
     show_verification,
     verification_json,
+    warn_of_refusal,
 )
 from regstore.cli.output import mention_dead, show_image_findings, show_json
 from regstore.cli.parameters import BANDWIDTH, DELETE_LIMIT, parse_attributes, safety_option
@@ -134,6 +135,7 @@ def plan_command(session: Session, /, src: str, dst: str, **arguments: Any) -> N
         migrate.write_plan(plan, out)
     code = _code(plan.findings)
     show_features(plan.features)
+    warn_of_refusal(plan.copy_refusal)
     if as_json:
         show_json("migrate plan", plan.source, started, code, plan.findings, **plan_json(plan))
     else:
@@ -208,6 +210,7 @@ def run_command(session: Session, /, src: str, dst: str, **arguments: Any) -> No
     code = _code(findings)
     configuration = migrate.describe_handover(source, target) if cut else ""
     show_features(results[0].plan.features)
+    warn_of_refusal(next((one.copy_refusal for one in results if one.copy_refusal), ""))
     mention_dead(results[0].dead_holder, quiet=quiet)
     if as_json:
         fields = run_json(results)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from regstore.migrate import MigrationPlan, MigrationResult, Verification
-    from regstore_drivers.base import WriteFeatures
+    from regstore_drivers.base import CopyFeatures, WriteFeatures
 
 _SHOWN_COUNT = 20
 _KINDS = {"empty": "is empty", "blobs-only": "has data and no repository", "former-run": "has a former run"}
@@ -36,6 +36,16 @@ def show_features(features: WriteFeatures | None) -> None:
         )
 
 
+def warn_of_refusal(refusal: str) -> None:
+    """Warn where a server that holds both ends does not copy all data by itself."""
+    if refusal:
+        click.echo(
+            "regstore: warning: data go through this host, because the server does not copy them from the source by "
+            f"itself: {plain(refusal)}",
+            err=True,
+        )
+
+
 def show_plan(plan: MigrationPlan) -> None:
     """Print what a run would do."""
     click.echo(f"source    {plain(plan.source)}")
@@ -47,6 +57,10 @@ def show_plan(plan: MigrationPlan) -> None:
     click.echo(f"tags      {len(plan.new_tags)} new, {len(plan.replaced)} moved, {len(plan.gone_tags)} gone")
     if plan.loose:
         click.echo(f"besides   {len(plan.loose)} files of uploads and half-written ones")
+    if plan.features:
+        click.echo(f"server    {_server_words(plan.features, plan.copies)}")
+    if plan.is_server_side:
+        click.echo("          and copies the data from the source itself, without this host")
     if plan.estimate:
         rate = human_bytes(plan.estimate.bytes_per_second)
         words = f"{rate} and {plan.estimate.links_per_second:.0f} links a second"
@@ -58,9 +72,31 @@ def show_plan(plan: MigrationPlan) -> None:
             click.echo(f"  {plain(image)}\n    {format_digest(old)} -> {format_digest(new)}")
 
 
+def _server_words(features: WriteFeatures, copies: CopyFeatures | None) -> str:
+    can = {"checks SHA-256": features.has_checksums, "knows conditional writes": features.has_conditions}
+    if copies:
+        can |= {"copies": copies.has_copies, "copies in parts": copies.has_part_copies}
+    return ", ".join(f"{words}: {'yes' if is_so else 'no'}" for words, is_so in can.items())
+
+
+def _features_json(plan: MigrationPlan) -> dict[str, bool] | None:
+    features, copies = plan.features, plan.copies
+    if features is None:
+        return None
+    fields = {"checksums": features.has_checksums, "conditional_writes": features.has_conditions}
+    if copies:
+        fields |= {
+            "copies": copies.has_copies,
+            "multipart_copies": copies.has_part_copies,
+            "copy_checksums": copies.has_checksums,
+            "copies_from_source": plan.is_server_side,
+        }
+    return fields
+
+
 def plan_json(plan: MigrationPlan) -> dict[str, Any]:
     """Return a plan's fields in documents."""
-    features, measured = plan.features, plan.estimate
+    measured = plan.estimate
     return {
         "target": plan.target,
         "target_kind": plan.kind,
@@ -73,9 +109,7 @@ def plan_json(plan: MigrationPlan) -> dict[str, Any]:
         "moved_tags": _moved_json(plan),
         "gone_tags": {image: format_digest(digest) for image, digest in sorted(plan.gone_tags.items())},
         "to_be_hashed": len(plan.doubtful),
-        "features": {"checksums": features.has_checksums, "conditional_writes": features.has_conditions}
-        if features
-        else None,
+        "features": _features_json(plan),
         "estimate": {
             "seconds": round(measured.seconds, 1),
             "bytes_per_second": round(measured.bytes_per_second),
@@ -95,6 +129,9 @@ def show_run(results: Sequence[MigrationResult]) -> None:
     click.echo(f"source    {plain(plan.source)}")
     click.echo(f"target    {plain(plan.target)}")
     click.echo(f"copied    {blobs} blobs with {human_bytes(size)}, all hashed; {links} links")
+    if copied := sum(one.server_count for one in results):
+        by_server = human_bytes(sum(one.server_bytes for one in results))
+        click.echo(f"          {copied} of them with {by_server} by the server itself")
     click.echo(f"tags      {tags} written, {moved} of them moved" + _removed_words(results))
     click.echo(f"moved     {plan.repository_count} repositories, {plan.tag_count} tags in all")
 
@@ -117,6 +154,8 @@ def run_json(results: Sequence[MigrationResult]) -> dict[str, Any]:
         "tags": plan.tag_count,
         "copied_blobs": sum(one.copied_count for one in results),
         "copied_bytes": sum(one.copied_bytes for one in results),
+        "server_copied_blobs": sum(one.server_count for one in results),
+        "server_copied_bytes": sum(one.server_bytes for one in results),
         "written_links": sum(one.link_count for one in results),
         "written_tags": sum(one.tag_count for one in results),
         "moved_tags": moved,

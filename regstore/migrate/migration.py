@@ -21,7 +21,14 @@ from regstore.migrate.difference import choose, compare
 from regstore.migrate.ends import check_ends, keeps_names_in_database
 from regstore.migrate.options import MigrateOptions
 from regstore.migrate.plan import MigrationPlan
-from regstore.migrate.probe import check_space, estimate, probe_features
+from regstore.migrate.probe import (
+    check_space,
+    estimate,
+    may_copy_by_server,
+    probe_copies,
+    probe_features,
+    probe_own_copies,
+)
 from regstore.migrate.record import check_not_same, new_record, read_marker, write_record
 from regstore.migrate.target import TargetReader
 from regstore.migrate.writing import Writing
@@ -54,6 +61,8 @@ class MigrationResult:
         source: what was read of the source.
         findings: what was found wrong, and what is worth a note.
         copied_count, copied_bytes: data that were written.
+        server_count, server_bytes: those of them that the server copied by itself.
+        copy_refusal: why the server does not copy all of it by itself, where both ends are on it; else empty.
         link_count: links that were written.
         tag_count: tags that were written, new ones and moved ones.
         removed: images that were removed at the target.
@@ -65,6 +74,9 @@ class MigrationResult:
     findings: list[ImageFinding] = field(default_factory=list)
     copied_count: int = 0
     copied_bytes: int = 0
+    server_count: int = 0
+    server_bytes: int = 0
+    copy_refusal: str = ""
     link_count: int = 0
     tag_count: int = 0
     removed: list[str] = field(default_factory=list)
@@ -94,7 +106,7 @@ class Migration:
         self._target = target
         self._options = options or MigrateOptions()
         self._cancel = cancel or Cancel()
-        self._progress = progress or NoProgress()
+        self._progress = self._unpaced = progress or NoProgress()
         if self._options.bandwidth is not None:
             self._progress = Paced(self._progress, self._options.bandwidth, self._cancel)
         is_local = isinstance(source.driver, HasLocalPath) and isinstance(target.driver, HasLocalPath)
@@ -114,6 +126,8 @@ class Migration:
             source = self._read_source(source_state)
             journal = self._open_journal(ends)
             plan = self._plan(ends, source, journal, target_state)
+            if plan.copies is None:
+                probe_own_copies(plan, self._target)
             plan.estimate = estimate(plan, self._source, self._target, self._jobs, self._progress, self._cancel)
             try:
                 check_space(plan, self._source, self._target)
@@ -153,10 +167,12 @@ class Migration:
             if self._options.is_mirror and not source.has_errors:
                 self._check_removals(plan)
             check_space(plan, self._source, self._target)
-            result = MigrationResult(plan, source, list(plan.findings))
+            result = MigrationResult(plan, source, list(plan.findings), copy_refusal=plan.copy_refusal)
             if self._has_work(plan) and not record.is_open:
                 write_record(self._target.driver, replace(record, is_open=True))
-            writing = Writing(self._source, self._target, self._options, self._jobs, self._progress, self._cancel)
+            writing = Writing(
+                self._source, self._target, self._options, self._jobs, self._progress, self._unpaced, self._cancel
+            )
             writing.apply(plan, source, journal, result)
         finally:
             journal.close()
@@ -214,10 +230,15 @@ class Migration:
         if selection.takes_all and selection.is_whole:
             plan.needed |= source.blobs
         state.commit()
-        self._plan_data(plan, source, there, journal, is_first=not (ends.record and ends.record.is_complete))
+        record = ends.record
+        # What a server copied by itself has its name before it is proven.
+        is_unproven = record is not None and record.is_open and may_copy_by_server(self._source, self._target)
+        is_first = not (record and record.is_complete) or is_unproven
+        self._plan_data(plan, source, there, journal, is_first=is_first)
         if selection.takes_all:
             plan.loose = list(self._iter_loose(source))
         plan.features = probe_features(self._target)
+        probe_copies(plan, self._source, self._target)
         if keeps_names_in_database(self._source):
             plan.findings.append(finding("database-in-use", plan.source, "GitLab's registry marked the volume"))
         for image, digest in sorted(plan.gone_tags.items()) if not self._options.is_mirror else ():
@@ -248,8 +269,8 @@ class Migration:
         """Part the wanted data into those that are at the target, those that have to be hashed there first, and those
         that are to be copied.
 
-        What a run of ours wrote is in the journal with its size. Anything else counts by its hash on a first run, and
-        later by its size.
+        What a run of ours wrote is in the journal with its size. Anything else counts by its hash on a first run, or
+        after a run that died where a server may have copied by itself, and later by its size.
         """
         at_target = there.sizes(plan.needed & there.blobs)
         unknown: list[Digest] = []
@@ -267,6 +288,7 @@ class Migration:
         same = {digest for digest in unknown if sizes.get(digest, at_target[digest]) == at_target[digest]}
         plan.present |= same
         plan.blobs = {digest: size for digest, size in sizes.items() if digest not in same}
+        plan.occupied = at_target.keys() & plan.blobs.keys()
 
     def _iter_loose(self, source: Source) -> Iterator[Entry]:
         """Yield open uploads and half-written files of the source."""

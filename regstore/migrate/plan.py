@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from regstore.migrate.difference import Difference
     from regstore.migrate.probe import Estimate
     from regstore.transfer import ImageFinding
-    from regstore_drivers.base import Entry, WriteFeatures
+    from regstore_drivers.base import CopyFeatures, Entry, WriteFeatures
 
 FORMAT = "regstore migration plan"
 VERSION = 1
@@ -42,7 +42,11 @@ class MigrationPlan:
         images: the images (`repository:tag`) that are wanted, where only some tags are; else None.
         loose: open uploads and half-written files that go along.
         findings: what is known so far.
+        occupied: the digests of those that are to be copied of which something lies at the target already.
         features: what the target's server can; None for a file system.
+        copies: what the target's server can copy by itself, where that was looked for.
+        is_server_side: whether it copies the data from the source, without this host.
+        copy_refusal: why it does not, where both ends are on it; else empty.
         estimate: how long it will take, where that was asked for.
     """
 
@@ -60,7 +64,11 @@ class MigrationPlan:
     images: set[str] | None = None
     loose: list[Entry] = field(default_factory=list)
     findings: list[ImageFinding] = field(default_factory=list)
+    occupied: set[Digest] = field(default_factory=set)
     features: WriteFeatures | None = None
+    copies: CopyFeatures | None = None
+    is_server_side: bool = False
+    copy_refusal: str = ""
     estimate: Estimate | None = None
 
     @property

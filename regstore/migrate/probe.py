@@ -14,7 +14,7 @@ from regstore import layout
 from regstore.errors import RefusedError
 from regstore.wording import human_bytes
 from regstore.work import map_bounded
-from regstore_drivers.base import HasCapacity, HasLocalPath, HasWriteFeatures
+from regstore_drivers.base import Entry, HasCapacity, HasLocalPath, HasServerCopy, HasWriteFeatures
 from regstore_drivers.bulk import BulkWriter
 from regstore_drivers.errors import DriverError
 from regstore_drivers.filesystem import FilesystemDriver
@@ -57,6 +57,48 @@ def probe_features(target: Registry) -> WriteFeatures | None:
     """
     driver = target.driver
     return driver.probe_writes(layout.HOME) if isinstance(driver, HasWriteFeatures) else None
+
+
+def may_copy_by_server(source: Registry, target: Registry) -> bool:
+    """Tell whether both ends seem to be on one server that copies by itself."""
+    driver = target.driver
+    return isinstance(driver, HasServerCopy) and driver.is_same_server(source.driver.location)
+
+
+def probe_copies(plan: MigrationPlan, source: Registry, target: Registry) -> None:
+    """Find out whether the target's server copies from the source, and how, by a copy of a small blob.
+
+    Raises:
+        DriverError: the target's storage failed.
+    """
+    driver = target.driver
+    if not isinstance(driver, HasServerCopy) or not may_copy_by_server(source, target):
+        return
+    sample = min(((size, digest) for digest, size in plan.blobs.items() if size), default=None)
+    if sample is None:
+        return
+    entry = Entry(layout.BlobData(sample[1]).key, sample[0], 0.0)
+    found = driver.probe_copies(entry, source.driver.location, layout.HOME)
+    if found.has_copies:
+        plan.copies, plan.is_server_side = found, True
+    else:
+        plan.copy_refusal = found.refusal
+
+
+def probe_own_copies(plan: MigrationPlan, target: Registry) -> None:
+    """Find out how the target's server copies inside the target, by small objects that are written and deleted.
+
+    Raises:
+        DriverError: the target's storage failed.
+    """
+    driver = target.driver
+    if not isinstance(driver, HasServerCopy):
+        return
+    key = f"{layout.HOME}regstore-probe-{secrets.token_hex(8)}"
+    try:
+        plan.copies = driver.probe_copies(driver.write(key, b"probe", 5), driver.location, layout.HOME)
+    finally:
+        list(driver.delete([key]))
 
 
 def check_space(plan: MigrationPlan, source: Registry, target: Registry) -> None:

@@ -12,6 +12,7 @@ from regstore.migrate.catalogue import finding
 from regstore.transfer import (
     Failed,
     Item,
+    ServerCopying,
     TreeTarget,
     VolumeOrigin,
     attributes_of,
@@ -47,6 +48,7 @@ class Writing:
         options: how.
         jobs: blobs and links at once.
         progress, cancel: told and asked.
+        unpaced: told of bytes that do not pass this host, and never waits.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Writing:
         options: MigrateOptions,
         jobs: int,
         progress: Progress,
+        unpaced: Progress,
         cancel: Cancel,
     ) -> None:
         self._source = source
@@ -64,6 +67,7 @@ class Writing:
         self._options = options
         self._jobs = jobs
         self._progress = progress
+        self._unpaced = unpaced
         self._cancel = cancel
         self._failures: dict[Digest, tuple[str, str]] = {}
 
@@ -109,8 +113,9 @@ class Writing:
         plan.present.difference_update(bad)
         for info in source.volume.iter_blob_sizes([digest for digest in bad if digest in source.blobs]):
             plan.blobs[info.digest] = info.size
+            plan.occupied.add(info.digest)
             subject = format_digest(info.digest)
-            result.findings.append(finding("target-blob-replaced", subject, "it was there before the first run"))
+            result.findings.append(finding("target-blob-replaced", subject, "it was there before this run"))
 
     def _is_whole(self, digest: Digest) -> bool:
         self._cancel.check()
@@ -127,16 +132,19 @@ class Writing:
             self._failures[digest] = ("missing", "it is gone since it was listed")
         if not items:
             return
+        server = ServerCopying(self._source.driver, self._driver, plan.occupied) if plan.is_server_side else None
         self._progress.start(f"{len(items)} blobs", sum(item.size for item in items), "B")
         with target.durably():
             outcomes = copy_blobs(
-                items,
+                server.noting_tags(items) if server else items,
                 VolumeOrigin(self._source.driver),
                 target.writer,
                 jobs=self._jobs,
                 progress=self._progress,
                 cancel=self._cancel,
                 journal=journal,
+                server=server,
+                server_progress=self._unpaced,
             )
             for outcome in outcomes:
                 if isinstance(outcome, Failed):
@@ -146,6 +154,8 @@ class Writing:
                     result.copied_count += 1
                     result.copied_bytes += outcome.size
         self._progress.finish()
+        if server:
+            result.server_count, result.server_bytes, result.copy_refusal = server.count, server.size, server.refusal
         plan.present.update(plan.blobs)
 
     def _read_back(self, plan: MigrationPlan, result: MigrationResult) -> None:

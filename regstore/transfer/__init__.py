@@ -13,6 +13,7 @@ from regstore.transfer.copying import BlobOrigin, Failed, Item, copy_blobs
 from regstore.transfer.journal import Journal, open_journal
 from regstore.transfer.pace import Paced
 from regstore.transfer.selecting import reduce_contents
+from regstore.transfer.server_copying import ServerCopying
 from regstore.transfer.source import Damage, Source
 from regstore.transfer.tree import Link, TreeTarget
 from regstore.transfer.uploads import resuming_uploads
@@ -29,6 +30,7 @@ __all__ = [
     "Journal",
     "Link",
     "Paced",
+    "ServerCopying",
     "Source",
     "Tag",
     "TreeTarget",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from regstore.transfer.journal import Journal
+    from regstore.transfer.server_copying import CopyingServer
     from regstore.work import Cancel, Progress
     from regstore_drivers.base import Driver
 
@@ -82,6 +83,8 @@ def copy_blobs(
     progress: Progress,
     cancel: Cancel,
     journal: Journal | None = None,
+    server: CopyingServer | None = None,
+    server_progress: Progress | None = None,
 ) -> Iterator[Item | Failed]:
     """Copy blobs, and yield the outcome of each as soon as it is durable. The iterator must be consumed.
 
@@ -95,12 +98,14 @@ def copy_blobs(
         progress: told of every byte; the caller begins and ends the phase.
         cancel: asked between two pieces.
         journal: told what is durable.
+        server: tries first to copy without this host.
+        server_progress: told of bytes that did not pass this host; None: `progress` is.
 
     Raises:
         DriverError: the target failed.
         InterruptedRunError: somebody asked to stop.
     """
-    copier = _Copier(origin, target, progress, cancel)
+    copier = _Copier(origin, target, progress, cancel, server, server_progress or progress)
     done: list[Item | Failed] = []
     began = time.monotonic()
     try:
@@ -133,15 +138,28 @@ class _OriginFailedError(Exception):
 
 
 class _Copier:
-    def __init__(self, origin: BlobOrigin, target: Driver | BulkWriter, progress: Progress, cancel: Cancel) -> None:
+    def __init__(
+        self,
+        origin: BlobOrigin,
+        target: Driver | BulkWriter,
+        progress: Progress,
+        cancel: Cancel,
+        server: CopyingServer | None,
+        server_progress: Progress,
+    ) -> None:
         self._origin = origin
         self._target = target
         self._progress = progress
         self._cancel = cancel
+        self._server = server
+        self._server_progress = server_progress
         self._lock = threading.Lock()
 
     def copy(self, item: Item) -> Item | Failed:
         """Copy one blob; what seems corrupt is read once more, at the size that it has then."""
+        self._cancel.check()
+        if self._server is not None and self._server.copy(item, self.took, self._was_spared):
+            return item
         try:
             try:
                 return self._copy(item)
@@ -190,6 +208,10 @@ class _Copier:
     def _advance(self, count: int) -> None:
         with self._lock:
             self._progress.advance(count)
+
+    def _was_spared(self, count: int) -> None:
+        with self._lock:
+            self._server_progress.advance(count)
 
     def took(self, count: int) -> None:
         """Note that so many bytes came, and stop when asked to."""

@@ -18,11 +18,12 @@ from urllib.parse import quote
 import pytest
 import yaml
 
+from fixtures_s3 import S3Store
 from regstore import layout
 from regstore_drivers.base import Driver
 from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.s3 import S3Driver
-from regstore_drivers.wrappers import Retrying
+from regstore_drivers.wrappers import Counting, Retrying
 from support.backup import contents_of, objects_of
 from support.clients import Worker
 from support.collection import Done, run_cli
@@ -370,6 +371,57 @@ def test_times_of_tags_are_kept_in_metadata_and_come_back(
 
     assert contents_of(new) == contents_of(old)
     assert (new / link).stat().st_mtime_ns == 10**18 + 5
+
+
+@pytest.mark.parametrize("s3_store", ["moto", pytest.param("seaweed", marks=pytest.mark.s3)], indirect=True)
+def test_from_bucket_to_bucket_the_server_copies(s3_store: S3Store) -> None:
+    """SeaweedFS tells no checksums of copies: they are read at the target. moto tells them."""
+    old, new = s3_store.driver("old"), s3_store.driver("new")
+    writer = VolumeWriter(lambda key, data: old.write(key, data, len(data)))
+    for number in range(3):
+        writer.push_image("app", f"v{number}", [LARGE + bytes([number]), b""])
+    source, target = Counting(old), Counting(new)
+
+    result = migrate(source, target)
+
+    assert worst(result) == set()
+    assert objects_of(new) == objects_of(old)
+    assert result.server_bytes == result.copied_bytes > 3 * len(LARGE)
+    assert source.bytes_read + target.bytes_written < len(LARGE)
+    assert result.plan.copies
+    assert (target.bytes_read < len(LARGE)) is result.plan.copies.has_checksums
+    digest = digest_of(LARGE + b"\0")
+    old.write(blob_key(digest), bytes(len(LARGE) + 1), len(LARGE) + 1)  # rot of the same size
+    third = migrate(old, s3_store.driver("third"))
+    assert ("blob-corrupt", digest) in worst(third)
+    assert third.server_count == third.copied_count > 0
+
+
+@pytest.mark.s3
+def test_a_plan_and_a_run_say_what_the_server_copies(
+    tmp_path: Path, state: Path, make_registry: MakeRegistry, seaweed: SeaweedServer, s3_bucket: str
+) -> None:
+    VolumeWriter(tmp_path / "old").push_image("app", "v1", [LARGE])
+    first, second = (bucket_place(seaweed, s3_bucket, name) for name in ("first", "second"))
+    up = Move(directory_place(tmp_path / "old"), first, state, make_registry)
+    features = up.command("plan", "--json").expect(0).json["features"]
+    assert features == {
+        "checksums": True,
+        "conditional_writes": True,
+        "copies": True,
+        "multipart_copies": True,
+        "copy_checksums": False,
+        "copies_from_source": False,
+    }
+    up.command("run", "-q").expect(0)
+    move = Move(first, second, state, make_registry)
+
+    planned = move.command("plan").expect(0).stdout
+    assert "copies: yes, copies in parts: yes" in planned
+    assert "copies the data from the source itself, without this host" in planned
+
+    document = move.command("run", "--json").expect(0).json
+    assert document["server_copied_bytes"] == document["copied_bytes"] > len(LARGE)
 
 
 @pytest.mark.registry
