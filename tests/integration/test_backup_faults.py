@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,8 +18,9 @@ from regstore.registry import open_registry, open_target
 from support.backup import back_up, bring_back, contents_of
 from support.collection import Done, Volume, run_cli
 from support.killing import die_at
+from support.limits import run_limited, run_weighed
 from support.programs import require_root
-from support.volume import VolumeWriter, blob_key
+from support.volume import VolumeWriter, blob_key, write_sparse_blob
 
 LARGE = b"large" * 30_000
 
@@ -119,26 +118,6 @@ def test_a_restore_that_dies_anywhere_shows_only_whole_images_and_is_completed_b
 
 
 # A disk that is full
-
-
-def run_limited(limit: int, *arguments: object, state: Path) -> Done:
-    """Run regstore where no file may grow beyond a limit, as on a disk that is full."""
-
-    def limit_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    # Measurements of coverage are files that grow, too.
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE_")}
-    program = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from regstore.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**environment, "XDG_STATE_HOME": str(state)},
-        preexec_fn=limit_files,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def test_a_store_that_is_full_ends_the_backup_and_the_next_goes_on(root: Path, tmp_path: Path) -> None:
@@ -293,44 +272,19 @@ def test_a_damaged_disk_is_replaced_from_the_backup(volume: Volume, tmp_path: Pa
     run("fsck", "--data", tmp_path / "disk").expect(0)
 
 
-def peak_memory(pid: int) -> int:
-    """Return the most bytes that a process held so far; 0 when it is gone.
-
-    What the kernel tells at its end counts what its parent held before it became another program.
-    """
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
-
-
 @pytest.mark.slow
 def test_a_very_large_blob_passes_with_little_memory(tmp_path: Path) -> None:
     size = 6 * 1024**3
     writer = VolumeWriter(tmp_path / "volume")
-    hasher = hashlib.sha256()
-    for _ in range(size // (1 << 24)):
-        hasher.update(bytes(1 << 24))
-    digest = f"sha256:{hasher.hexdigest()}"
-    place = tmp_path / "volume" / blob_key(digest)
-    place.parent.mkdir(parents=True)
-    with open(place, "wb") as file:
-        file.truncate(size)
+    digest = write_sparse_blob(tmp_path / "volume", size)
     writer.layer_link("app", digest)
     writer.push_image("app", "v1", [b"small"])
     backup.init_store(str(tmp_path / "store"))
 
     for command in (["backup", "create", "-q", tmp_path / "volume"], ["restore", "-q"]):
         target = [] if command[0] == "backup" else [tmp_path / "new"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "regstore", *map(str, command), str(tmp_path / "store"), *map(str, target)]
-        )
-        peak = 0
-        while process.poll() is None:
-            peak = max(peak, peak_memory(process.pid))
-            time.sleep(0.02)
-        assert process.returncode == 0
+        code, peak = run_weighed(*command, tmp_path / "store", *target)
+        assert code == 0
         assert 0 < peak < 256 * 1024 * 1024
         if command[0] == "backup":
             shutil.rmtree(tmp_path / "volume")

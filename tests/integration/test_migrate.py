@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +20,11 @@ import yaml
 
 from fixtures_s3 import S3Store
 from regstore import layout
+from regstore.migrate import Migration
+from regstore.registry import open_registry, open_target
+from regstore.work import NoProgress
 from regstore_drivers.base import Driver
+from regstore_drivers.errors import DriverError
 from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.s3 import S3Driver
 from regstore_drivers.wrappers import Counting, Retrying
@@ -28,6 +32,7 @@ from support.backup import contents_of, objects_of
 from support.clients import Worker
 from support.collection import Done, run_cli
 from support.images import digest_of, layers
+from support.limits import run_limited, run_weighed
 from support.migration import migrate, verify, worst
 from support.mounts import mounted
 from support.pusher import Pusher
@@ -35,7 +40,7 @@ from support.registry import Registry
 from support.s3_server import REGION
 from support.seaweed import SeaweedServer
 from support.unreliable import Unreliable
-from support.volume import VolumeWriter, blob_key, tag_link_key
+from support.volume import VolumeWriter, blob_key, tag_link_key, write_sparse_blob
 
 MakeRegistry = Callable[..., Registry]
 OpenS3 = Callable[..., S3Driver]
@@ -332,6 +337,89 @@ def test_a_full_disk_is_an_error_and_the_rest_follows_when_there_is_room(
         ballast.unlink()
         move.command("run", "-q").expect(0)
         assert contents_of(disk / "new") == contents_of(old)
+
+
+def test_a_file_that_may_not_grow_ends_the_run_with_nothing_half_and_the_next_goes_on(
+    tmp_path: Path, state: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    writer = VolumeWriter(old)
+    for number in range(8):
+        writer.push_image("app", f"v{number}", [LARGE + b"%d" % number, b"small%d" % number])
+    new.mkdir()
+
+    done = run_limited(100_000, "migrate", "run", old, new, state=state)
+
+    assert "File too large" in done.expect(4).stderr
+    assert_prefix_of(new, old)
+    run_cli(state, "migrate", "run", "-q", old, new).expect(0)
+    assert contents_of(new) == contents_of(old)
+
+
+def test_a_disk_that_fills_in_the_midst_ends_the_run_and_the_next_goes_on(tmp_path: Path, state: Path) -> None:
+    class Filling(NoProgress):
+        """Fills the disk when half of the data are there."""
+
+        copied = 0
+
+        def start(self, phase: str, total: int | None = None, unit: str = "") -> None:
+            self.unit = unit
+
+        def advance(self, count: int = 1) -> None:
+            if self.unit == "B":
+                self.copied += count
+            if self.copied > 4 << 20 and not ballast.exists():
+                with suppress(OSError), open(ballast, "wb") as file:
+                    while True:
+                        file.write(bytes(1 << 16))
+                        file.flush()
+
+    dice = random.Random(3)
+    old = tmp_path / "old"
+    writer = VolumeWriter(old)
+    for number in range(8):
+        writer.push_image("app", f"v{number}", [dice.randbytes(1 << 20)])
+    with mounted(tmp_path, "ext4", 24) as disk:
+        new, ballast = disk / "new", disk / "ballast"
+        new.mkdir()
+        migrating = Migration(open_registry(str(old)), open_target(str(new)), progress=Filling())
+
+        with pytest.raises(DriverError, match="No space left on device"):
+            migrating.run()
+
+        assert_prefix_of(new, old)
+        ballast.unlink()
+        run_cli(state, "migrate", "run", "-q", old, new).expect(0)
+        assert contents_of(new) == contents_of(old)
+
+
+def assert_prefix_of(new: Path, old: Path) -> None:
+    """See that what is at the target is whole, and that no tag is there."""
+    there, all_of_it = contents_of(new), contents_of(old)
+    assert there.items() < all_of_it.items()
+    assert not [key for key in there if "/_manifests/tags/" in key]
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_very_large_blob_passes_with_little_memory(
+    tmp_path: Path, state: Path, seaweed: SeaweedServer, s3_bucket: str
+) -> None:
+    size = 6 * 1024**3
+    old = tmp_path / "old"
+    writer = VolumeWriter(old)
+    digest = write_sparse_blob(old, size)
+    writer.layer_link("app", digest)
+    writer.push_image("app", "v1", [b"small"])
+    place = bucket_place(seaweed, s3_bucket, "large")
+
+    code, peak = run_weighed("migrate", "run", "-q", "--all", old, place.location, environment=place.environment)
+
+    assert code == 0
+    assert 0 < peak < 256 * 1024 * 1024
+    head = seaweed.client().head_object(Bucket=s3_bucket, Key=f"large/{blob_key(digest)}")
+    assert head["ContentLength"] == size
+    assert head["ETag"].strip('"').endswith(f"-{size // (16 << 20)}")
 
 
 @pytest.mark.s3

@@ -6,6 +6,7 @@ neither may be made from the other.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -65,6 +66,19 @@ def delete_image(root: Path, image: Image) -> None:
     (root / revision_link_key(image.repository, image.digest)).unlink()
     if image.tag:
         shutil.rmtree((root / tag_link_key(image.repository, image.tag)).parent.parent)
+
+
+def write_sparse_blob(root: Path, size: int) -> str:
+    """Store a blob of zeros that takes no room on the disk, and return its digest; `size` is in multiples of 16 MiB."""
+    hasher = hashlib.sha256()
+    for _ in range(size >> 24):
+        hasher.update(bytes(1 << 24))
+    digest = f"sha256:{hasher.hexdigest()}"
+    place = root / blob_key(digest)
+    place.parent.mkdir(parents=True)
+    with open(place, "wb") as file:
+        file.truncate(size)
+    return digest
 
 
 class VolumeWriter(ImageSink):
