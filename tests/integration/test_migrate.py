@@ -261,7 +261,7 @@ def test_a_registry_on_a_half_filled_target_serves_whole_images_only(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["directory", "bucket"])
+@pytest.mark.parametrize("kind", ["directory", "bucket", "bucket to bucket"])
 def test_killed_at_random_moments_it_goes_on(
     kind: str, tmp_path: Path, state: Path, seaweed: SeaweedServer, s3_bucket: str, open_s3: OpenS3
 ) -> None:
@@ -274,10 +274,15 @@ def test_killed_at_random_moments_it_goes_on(
     writer.push_image("app", "big", [big])
     place = directory_place(tmp_path / "new") if kind == "directory" else bucket_place(seaweed, s3_bucket, "new")
     driver: Driver | None = None if kind == "directory" else open_s3(seaweed, s3_bucket, "new")
+    source = directory_place(old)
+    if kind == "bucket to bucket":
+        source = bucket_place(seaweed, s3_bucket, "old")
+        Move(directory_place(old), source, state, pytest.fail).command("run", "-q").expect(0)
     deaths = 0
+    command = [sys.executable, "-m", "regstore", "migrate", "run", "-q", "--bandwidth", "4MiB"]
     for _ in range(8):
         process = subprocess.Popen(
-            [sys.executable, "-m", "regstore", "migrate", "run", "-q", "--bandwidth", "4MiB", str(old), place.location],
+            [*command, source.location, place.location],
             env={**os.environ, **place.environment},
         )
         try:
@@ -293,7 +298,7 @@ def test_killed_at_random_moments_it_goes_on(
                 assert blob_key(digest_of(data)) == key
             if isinstance(spec, layout.TagLink):
                 assert blob_key(data.decode()) in there
-    move = Move(directory_place(old), place, state, pytest.fail)
+    move = Move(source, place, state, pytest.fail)
     move.command("run", "-q").expect(0)
     after = contents_of(tmp_path / "new") if driver is None else objects_of(driver)
     assert after == contents_of(old)

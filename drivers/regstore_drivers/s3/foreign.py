@@ -123,14 +123,14 @@ class ForeignCopy:
     def _copy_whole(self) -> str | None:
         client: Any = self._connection.copying_client
         # Metadata and tags are those of a new object: what the source has may need rights to be read.
-        request = {**self._where, **self._from, **self._attributes}
-        request |= {"MetadataDirective": "REPLACE", "TaggingDirective": "REPLACE"}
+        request = {**self._where, **self._from, **self._attributes, "MetadataDirective": "REPLACE"}
+        more = {"TaggingDirective": "REPLACE", "ChecksumAlgorithm": "SHA256", **self._condition}
         try:
-            answer = client.copy_object(**request, ChecksumAlgorithm="SHA256", **self._condition)
+            answer = client.copy_object(**request, **more)
         except ClientError as error:
             if not is_refusal(error):
                 raise
-            answer = client.copy_object(**request)
+            answer = client.copy_object(**request)  # some server does not know one of them
         result: dict[str, Any] = required(answer, "CopyObjectResult")
         required(result, "ETag")
         return whole_sha256(result)
