@@ -85,7 +85,7 @@ def find_file(explicit: str | None, environment: Mapping[str, str]) -> Path | No
     if explicit:
         return Path(explicit)
     home = environment.get("XDG_CONFIG_HOME") or os.path.join(environment.get("HOME") or "/root", ".config")
-    return next((path for path in (Path(home, "regstore/config.toml"), SYSTEM_FILE) if path.exists()), None)
+    return next((path for path in (Path(home, "regstore/config.toml"), SYSTEM_FILE) if os.path.exists(path)), None)
 
 
 def read_configuration(path: Path, option_names: Iterable[str], command_names: Iterable[str]) -> Configuration:

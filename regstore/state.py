@@ -219,7 +219,7 @@ class State:
 def state_name(location: str) -> str:
     """Return the name of the files that are kept for a location: readable, and another one for every location."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", location).strip("-")[-60:]
-    return f"{name}-{hashlib.sha256(location.encode()).hexdigest()[:12]}"
+    return f"{name}-{hashlib.sha256(os.fsencode(location)).hexdigest()[:12]}"
 
 
 def open_state(location: str, directory: Path | None = None) -> State:

@@ -28,6 +28,7 @@ from regstore.errors import UsageError
 from regstore.jobs import read_jobs
 from regstore.luks.check import CheckOptions, check_volume
 from regstore.luks.facts import Options
+from regstore.luks.findings import Severity
 from regstore.luks.policy import PROFILES
 from regstore.luks.save_header import save_header
 from regstore.luks.sysroot import Sysroot
@@ -198,7 +199,8 @@ def _path(text: str | None) -> Path | None:
 def _choose_policy(arguments: dict[str, Any]) -> Policy:
     policy = PROFILES[arguments["policy"]]
     if arguments["min_keyslots"]:
-        policy = replace(policy, min_keyslots=arguments["min_keyslots"])
+        severity = max(policy.one_slot, Severity.WARNING)
+        policy = replace(policy, min_keyslots=arguments["min_keyslots"], one_slot=severity)
     if least := arguments["min_pbkdf2_iterations"]:
         bad = min(policy.bad_pbkdf2_iterations, least)
         policy = replace(policy, min_pbkdf2_iterations=least, bad_pbkdf2_iterations=bad)

@@ -67,7 +67,7 @@ def render_health(health: Health, form: str, started: float, code: int, location
     """Return the health in one of `FORMATS`, as lines."""
     if form == "prom":
         counts = Counter((finding.id, finding.severity.word) for finding in health.findings)
-        return [render_exposition(luks_samples(location, health.is_header_ok, counts))]
+        return [render_exposition(luks_samples(plain(location), health.is_header_ok, counts))]
     if form == "json":
         document = make_document(
             "luks check", location, started, code, health.findings,
@@ -78,7 +78,9 @@ def render_health(health: Health, form: str, started: float, code: int, location
 
 
 def _render_table(health: Health) -> list[str]:
-    header = f"LUKS{health.version} {health.uuid} on {health.device}" if health.version else "no LUKS header"
+    header = f"LUKS{health.version} {health.uuid} on {health.device}"
+    if not health.version:
+        header = "no LUKS header" if health.is_header_ok is False or not health.device else "the header was not read"
     lines = [f"{plain(health.target)}: {plain(header)}\n"]
     bad = [finding for finding in health.findings if finding.severity >= Severity.WARNING]
     for finding in sorted(bad, key=lambda finding: -finding.severity):

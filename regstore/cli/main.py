@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc as collector
 import importlib
 import os
@@ -43,6 +44,8 @@ _COMMANDS = {
     "run": ("regstore.cli.run", "Do what is configured for a registry, every night."),
     "status": ("regstore.cli.status", "Say on one screen how registries and their backups are."),
 }
+
+_M_MMAP_THRESHOLD = -3
 
 EXIT_STATUS = """\b
 EXIT STATUS
@@ -174,6 +177,7 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     # A survey makes millions of short-lived tuples and next to no cycles: walking them costs a tenth of the run.
     collector.set_threshold(100_000, 20, 20)
+    _give_memory_back()
     session = Session()
     _handle_signals(session.cancel)
     try:
@@ -222,6 +226,15 @@ def _hint_of(error: DriverError) -> str:
     if isinstance(error, Unreachable):
         return "check the endpoint, the bucket's name and the network"
     return "nothing was removed after this error; see the system log for the disk, then run again"
+
+
+def _give_memory_back() -> None:
+    """Let glibc return large buffers at once: it learns to keep them, in every thread (mallopt(3), M_MMAP_THRESHOLD).
+
+    Uploads by 16 threads held 500 MiB that way instead of 113, and took twice as long.
+    """
+    with suppress(AttributeError, OSError):  # another libc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
 
 
 def _handle_signals(cancel: Cancel) -> None:

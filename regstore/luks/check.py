@@ -13,6 +13,7 @@ from regstore.luks.facts import Options
 from regstore.luks.findings import Finding, Severity
 from regstore.luks.header_backup import look_at_backup
 from regstore.luks.host import read_memory
+from regstore.luks.isolation import DeadlineError, IsolatedError, call
 from regstore.luks.judgement import judge_header, judge_unread
 from regstore.luks.nodes import node_of
 from regstore.luks.passphrase import check_opens
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from regstore.luks.header import Reading
     from regstore.luks.metadata import Metadata
     from regstore.luks.stack import Stack
+
+_LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,16 @@ def check_volume(target: Path, options: CheckOptions) -> Health:
             f"{target} is not there, or is neither a directory, a block device nor a file",
             hint="name the registry's directory, or the device, image or header file to check",
         )
-    if options.key_file is not None and not options.key_file.exists():
-        raise UsageError(f"the key file {options.key_file} is not there")
+    if options.key_file is not None and not _is_regular(options.key_file):
+        raise UsageError(f"the key file {options.key_file} is not there, or is no regular file")
     return _Check(kind, find_stack(sysroot, target, kind), options).run()
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return call(path.is_file, _LOOK_SECONDS)
+    except (DeadlineError, IsolatedError):
+        return False
 
 
 class _Check:
@@ -107,6 +117,7 @@ class _Check:
         self._options = options
         self._sysroot = options.sysroot
         self._findings: list[Finding] = []
+        self._header_elsewhere = ""
         self._device, self._header_file = self._find_header()
         self._data_node = self._find_node()
 
@@ -114,7 +125,7 @@ class _Check:
         name, reading = self._read_header()
         metadata = reading.metadata if reading else None
         is_header_ok = None
-        if reading is not None and (metadata is not None or reading.version or reading.copies):
+        if reading is not None:
             is_header_ok = all(finding.severity < Severity.WARNING for finding in self._findings)
         self._findings += check_stack(self._sysroot, self._stack, metadata, self._options.system)
         self._findings += self._check_backups(name, reading)
@@ -136,9 +147,17 @@ class _Check:
             place = find_header(self._sysroot, self._stack)
         except OSError:  # conf.crypttab tells
             return self._stack.header_device, self._options.header
-        named = place.file.partition(":")[0]
-        detached = self._sysroot.path(named) if named.startswith("/") else None
-        return place.device, self._options.header or detached
+        if ":" in place.file and self._options.header is None:
+            self._header_elsewhere = place.file
+        is_here = place.file.startswith("/") and not self._header_elsewhere
+        return place.device, self._options.header or (self._sysroot.path(place.file) if is_here else None)
+
+    def _held_header(self) -> bool:
+        """Tell whether the open mapping leaves room for a header at the begin of its device."""
+        crypt, device = self._stack.crypt, self._device
+        if crypt is None or device is None or crypt.size_bytes is None or device.size_bytes is None:
+            return False
+        return self._header_file is None and crypt.size_bytes < device.size_bytes
 
     def _find_node(self) -> Path | None:
         if self._kind is Kind.FILE:
@@ -152,9 +171,13 @@ class _Check:
         place = self._header_file or self._data_node
         if self._kind is Kind.ROOT and device is None and self._header_file is None:
             return "", None
+        if self._header_elsewhere:
+            reason = f"the header lies on another device, which is not mounted now: {plain(self._header_elsewhere)}"
+            self._findings += [Finding("hdr.detached", Severity.UNKNOWN, name, reason), *judge_unread(name, reason)]
+            return name, None
         if self._header_file is not None:
             name = plain(str(self._header_file))
-            if not self._header_file.is_file() and not self._header_file.is_block_device():
+            if kind_of(self._sysroot, self._header_file) not in (Kind.FILE, Kind.DEVICE):
                 advice = "bring the detached header back from a backup before the volume is closed or the host reboots"
                 self._findings.append(
                     Finding("hdr.detached", Severity.CRITICAL, name, "the detached header is not there", advice)
@@ -178,6 +201,8 @@ class _Check:
                 reading=reading,
                 policy=self._options.policy,
                 is_open=self._stack.crypt is not None,
+                held_header=self._held_header(),
+                data_path=plain(str(self._data_node or "")),
                 is_detached=self._header_file is not None,
                 data_bytes=self._data_bytes(reading),
                 physical_block_bytes=device.physical_block_bytes if device else None,
@@ -200,13 +225,15 @@ class _Check:
     def _check_backups(self, name: str, reading: Reading | None) -> Iterator[Finding]:
         if not self._options.backups:
             if self._kind is not Kind.FILE and reading is not None and reading.version:
-                advice = f"make one, and keep it on another disk: regstore luks backup-header {self._data_node} FILE"
+                place = self._header_file or self._data_node
+                advice = f"make one, and keep it on another disk: regstore luks backup-header {place} FILE"
                 detail = "no header backup is named (--header-backup FILE): a damaged header is the end of the data"
                 yield Finding("bak.exists", Severity.WARNING, name, detail, advice)
             return
         for file in self._options.backups:
-            backup = look_at_backup(file, self._stack, self._sysroot)
-            yield from check_backup(backup, reading, name or self._stack.target)
+            backup = look_at_backup(file, self._stack, self._sysroot, self._header_file)
+            place = self._header_file or self._data_node
+            yield from check_backup(backup, reading, plain(str(place or self._stack.target)))
 
     def _check_key(self, key_file: Path, metadata: Metadata | None) -> Iterator[Finding]:
         node = self._data_node or self._header_file

@@ -119,9 +119,8 @@ def read_once(source: Source) -> Reading:
         moved_to = None if version or copies else _find_moved(source)
     except ReadFailedError as error:
         return Reading(source.size, version, failure=error)
-    valid = sorted(
-        (copy for copy in copies if copy.metadata), key=lambda copy: (copy.seqid, copy.is_first), reverse=True
-    )
+    in_place = [copy for copy in copies if copy.metadata and copy.is_first == (copy.offset == 0)]
+    valid = sorted(in_place, key=lambda copy: (copy.seqid, copy.is_first), reverse=True)
     metadata = valid[0].metadata if valid else None
     if version == 0 and copies:
         version = copies[0].version

@@ -20,6 +20,7 @@ _ALIGNMENT = 4096
 _ACTIVE = 0x00AC71F3
 _DISABLED = 0x0000DEAD
 _MAX_KEY_BYTES = 512
+_MAX_AREA_END = 128 * 1024 * 1024
 _SLOTS_OFFSET = 208
 _HEADER = struct.Struct(">6sH32s32s32sII20s32sI40s")
 _SLOT = struct.Struct(">II32sII")
@@ -57,6 +58,9 @@ def read_luks1(source: Source) -> tuple[Metadata, list[str]]:
             continue
         if offset < _ALIGNMENT:
             broken.append(f"the key material of keyslot {number} begins at {offset}, within the header")
+            continue
+        if offset + size > _MAX_AREA_END:
+            broken.append(f"the key material of keyslot {number} reaches to {offset + size}, further than any header")
             continue
         if data_offset and offset + size > data_offset:
             broken.append(f"the key material of keyslot {number} reaches to {offset + size}, into the data")

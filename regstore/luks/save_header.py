@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from regstore.errors import RefusedError, StorageFailedError, UsageError
 from regstore.luks.checks.header import CHECKS as HEADER_CHECKS
 from regstore.luks.findings import Finding, Severity
-from regstore.luks.header import Reading, read_header, read_once
+from regstore.luks.header import Reading, read_once
 from regstore.luks.header_backup import manifest_path
+from regstore.luks.reading_apart import NotReadError, read_apart
 from regstore.luks.source import ReadFailedError, Source
 from regstore.luks.stack import find_stack, kind_of, stack_below
 from regstore.luks.subject import HeaderSubject
@@ -61,7 +62,7 @@ def save_header(device: Path, file: Path, sysroot: Sysroot, now: float) -> Saved
     Raises:
         UsageError: there is no such device, or no such directory for the file.
         RefusedError: the file exists, or lies on a disk that is under the device.
-        StorageFailedError: the file cannot be written, or the header changes all the time.
+        StorageFailedError: the device cannot be read, the file not be written, or the header changes all the time.
         OSError: the device cannot be opened.
     """
     for path in (file, manifest_path(file)):
@@ -74,7 +75,10 @@ def save_header(device: Path, file: Path, sysroot: Sysroot, now: float) -> Saved
     _refuse_same_disk(device, file, sysroot)
     with Source(device) as source:
         for _ in range(_ATTEMPTS):
-            reading = read_header(source, sysroot.path("/run/cryptsetup"))
+            try:
+                reading = read_apart(device, sysroot)
+            except NotReadError as error:
+                raise StorageFailedError(str(error)) from error
             findings = _find_damage(device, reading)
             if findings or reading.metadata is None:
                 return SavedHeader(file, {}, tuple(findings))
@@ -110,6 +114,8 @@ def _refuse_same_disk(device: Path, file: Path, sysroot: Sysroot) -> None:
         raise UsageError(f"{device} is not there, or is neither a block device nor a file")
     directory = os.path.realpath(file.parent)
     below_device = find_stack(sysroot, Path(os.path.realpath(device)), kind)
+    if below_device.is_header_halted:
+        raise RefusedError(f"{device} lies on a suspended device: reading it would hang", code="suspended")
     names = {found.name for found in below_device.devices}
     is_same = False
     if device.is_file():
@@ -152,7 +158,8 @@ def _write(file: Path, content: bytes) -> Path:
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
         try:
-            os.fchmod(handle, _MODE)
+            with suppress(PermissionError):  # a file system without modes, such as FAT
+                os.fchmod(handle, _MODE)
             with open(handle, "wb", closefd=False) as stream:
                 stream.write(content)
             os.fsync(handle)
@@ -163,7 +170,7 @@ def _write(file: Path, content: bytes) -> Path:
             os.close(handle)
     except OSError as error:
         raise StorageFailedError(
-            f"cannot write {plain(str(file))}: {error.strerror}", hint="make room there, or name another file"
+            f"cannot write {plain(str(file))}: {error.strerror}", hint="see its directory, or name another file"
         ) from error
     return temporary
 

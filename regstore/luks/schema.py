@@ -28,6 +28,8 @@ _MAX_KEY_BYTES = 512
 # Far above what any header has (a digest in Base64 takes 88 characters): so that metadata stay small.
 _MAX_TEXT = 512
 _MAX_ITEMS = 1000
+_MAX_FLAGS = 32
+_MAX_FLAG_TEXT = 64
 _STRIPES = 4000
 _REENCRYPT_AREAS = ("none", "checksum", "journal", "datashift", "datashift-checksum", "datashift-journal")
 
@@ -77,7 +79,7 @@ def build_metadata(
         seqid=seqid,
         label=label,
         subsystem=subsystem,
-        flags=frozenset(config.texts("flags", optional=True)),
+        flags=frozenset(_flags(config, "flags")),
         requirements=_requirements(config),
     )
 
@@ -264,7 +266,14 @@ def _requirements(config: _Object) -> tuple[str, ...]:
     """Return what must be understood: an object on disk, although the specification calls it a list."""
     if "requirements" not in config:
         return ()
-    return tuple(config.object("requirements").texts("mandatory", optional=True))
+    return tuple(_flags(config.object("requirements"), "mandatory"))
+
+
+def _flags(table: _Object, name: str) -> list[str]:
+    found = table.texts(name, optional=True)
+    if len(found) > _MAX_FLAGS or any(len(flag) > _MAX_FLAG_TEXT for flag in found):
+        raise SchemaError(f"{table.path}.{name} has more than {_MAX_FLAGS} items, or longer ones than {_MAX_FLAG_TEXT}")
+    return found
 
 
 def _check_areas(keyslots: dict[int, Keyslot], begin: int, end: int) -> None:

@@ -31,6 +31,8 @@ class HeaderSubject:
         reading: what was read of it.
         policy: the demands.
         is_open: a mapping of it is in use, so that data can still be saved when the header is lost.
+        held_header: the size of the open mapping proves that the device had its header on it.
+        data_path: how commands call the device with the data, when the header is detached; or empty.
         is_detached: it is a file of its own, with the data elsewhere.
         data_bytes: the size of the device that holds the data; None when that is not known.
         physical_block_bytes: of the disk; None for files and where nobody knows.
@@ -43,6 +45,8 @@ class HeaderSubject:
     reading: Reading
     policy: Policy = field(default_factory=Policy)
     is_open: bool = False
+    held_header: bool = False
+    data_path: str = ""
     is_detached: bool = False
     data_bytes: int | None = None
     physical_block_bytes: int | None = None

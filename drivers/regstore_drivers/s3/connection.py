@@ -19,6 +19,7 @@ from botocore.loaders import Loader  # noqa: TID251
 from botocore.utils import parse_timestamp  # noqa: TID251
 
 from regstore_drivers.errors import DriverError
+from regstore_drivers.s3.memory import MemoryBudget
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -40,6 +41,7 @@ class Connection:
         has_checksums: False once the server has refused an upload because of its checksum.
         has_conditions: whether the server honours If-None-Match; None as long as nothing has shown it.
         bucket_seen: the server has answered a request on the bucket with success.
+        memory: what uploads may hold.
     """
 
     def __init__(self, options: S3Options) -> None:
@@ -47,6 +49,7 @@ class Connection:
         self.has_checksums = True
         self.has_conditions: bool | None = None
         self.bucket_seen = False
+        self.memory = MemoryBudget()
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._copying_client: S3Client | None = None

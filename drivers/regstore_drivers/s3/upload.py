@@ -92,6 +92,10 @@ class Upload:
 
         The bytes are held in memory and checked before the first of them is sent.
         """
+        with self._connection.memory.hold(size):
+            return self._put(source, size, digest, if_absent=if_absent)
+
+    def _put(self, source: Source, size: int, digest: str | None, *, if_absent: bool) -> dict[str, Any]:
         data = bytearray()
         for piece in self._promised(source, size, digest):
             data += piece
@@ -180,12 +184,14 @@ class Upload:
     ) -> None:
         """Send the parts that are not finished, and complete the upload; it is aborted when that fails."""
         client: Any = self._connection.client
+        block = part_size(size, part_min)
         with (
             aborting(self._connection, self._where, upload_id),
+            self._connection.memory.hold(block),
             closing(self._promised(source, size, digest)) as pieces,
         ):
             parts = []
-            for number, data in enumerate(_in_blocks(pieces, part_size(size, part_min)), 1):
+            for number, data in enumerate(_in_blocks(pieces, block), 1):
                 checksum = {"ChecksumSHA256": _sha256(data)} if checksums else {}
                 if number in finished and _is_same(finished[number], data):
                     answer: Any = finished[number]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from regstore.luks.header import Reading
     from regstore.luks.metadata import Keyslot, Metadata
 
-_RENEW = "make a new one and destroy this one: regstore luks backup-header"
+_KEEP = "keep this file until there is a better one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class BackupSubject:
         name: the file.
         reading: of the file; None when it could not be opened.
         problem: why there is no reading.
+        open_uuid: of the mapping that is open, or empty.
         is_absent: it is not there, or is no regular file.
         manifest_problem: what its manifest says against it, or empty.
         created_at: when its manifest says that it was made, or empty.
@@ -37,6 +38,7 @@ class BackupSubject:
     name: str
     reading: Reading | None
     problem: str = ""
+    open_uuid: str = ""
     is_absent: bool = False
     manifest_problem: str = ""
     created_at: str = ""
@@ -50,7 +52,7 @@ class BackupSubject:
 def check_backup(backup: BackupSubject, device: Reading | None, device_name: str) -> Iterator[Finding]:
     """Check one backup against the header that it shall save, None when that cannot be read."""
     if backup.is_absent:
-        advice = f"{_RENEW} {device_name} FILE, on another disk than the volume"
+        advice = f"make one, on another disk than the volume: regstore luks backup-header {device_name} FILE"
         yield Finding("bak.exists", Severity.CRITICAL, backup.name, f"no header backup: {backup.problem}", advice)
         return
     yield Finding("bak.exists", Severity.OK, backup.name, backup.created_at and f"made at {backup.created_at}")
@@ -59,13 +61,13 @@ def check_backup(backup: BackupSubject, device: Reading | None, device_name: str
             yield Finding(check, Severity.UNKNOWN, backup.name, backup.problem)
     else:
         yield from _check_valid(backup, backup.reading, device_name)
-        yield from _check_match(backup, backup.reading.metadata, device)
+        yield from _check_match(backup, backup.reading.metadata, device, device_name)
     yield from _check_place(backup)
 
 
 def _check_valid(backup: BackupSubject, reading: Reading, device_name: str) -> Iterator[Finding]:
     metadata = reading.metadata
-    advice = f"{_RENEW} {device_name} FILE"
+    advice = f"{_KEEP}, and make a new one: regstore luks backup-header {device_name} FILE"
     if reading.failure:
         yield Finding("bak.valid", Severity.CRITICAL, backup.name, f"it cannot be read: {reading.failure}", advice)
     elif metadata is None or reading.broken_rules:
@@ -92,12 +94,22 @@ def _has_both(reading: Reading) -> bool:
     return all(copy and not copy.damage and not copy.broken_rule for copy in copies)
 
 
-def _check_match(backup: BackupSubject, saved: Metadata | None, device: Reading | None) -> Iterator[Finding]:
+def _check_match(
+    backup: BackupSubject, saved: Metadata | None, device: Reading | None, device_name: str
+) -> Iterator[Finding]:
     live = device.metadata if device else None
     if saved is None or live is None or device is None or backup.reading is None:
         whose = "the backup" if saved is None else "the device"
         for check in ("bak.match", "bak.revoked"):
             yield Finding(check, Severity.UNKNOWN, backup.name, f"no valid header could be read of {whose}")
+        return
+    if saved.uuid != live.uuid and saved.uuid.lower() == backup.open_uuid:
+        detail = f"it is the header of the open mapping, and the device has another one now, {live.uuid}"
+        advice = (
+            "do not reboot, and do not close or unmount the volume: restore it now, cryptsetup luksHeaderRestore "
+            f"{device_name} --header-backup-file {backup.name}; or copy the data away first"
+        )
+        yield Finding("bak.match", Severity.CRITICAL, backup.name, detail, advice)
         return
     if saved.uuid != live.uuid:
         detail = f"it is of another volume: {saved.uuid}, and the device has {live.uuid}"
@@ -106,14 +118,22 @@ def _check_match(backup: BackupSubject, saved: Metadata | None, device: Reading 
         return
     if _proof(saved) != _proof(live):
         detail = "it is of another volume key: the device was reencrypted or formatted since"
-        advice = f"never restore it, it would destroy the access to the data; {_RENEW} DEVICE FILE"
+        advice = (
+            "never restore it while a passphrase opens the device as it is: it would destroy the access to the data; "
+            f"{_KEEP}, and see whether map.header is content"
+        )
         yield Finding("bak.match", Severity.CRITICAL, backup.name, detail, advice)
         return
-    yield from _compare_slots(backup, backup.reading, saved, device, live)
+    yield from _compare_slots(backup, backup.reading, saved, device, live, device_name)
 
 
 def _compare_slots(
-    backup: BackupSubject, saved_reading: Reading, saved: Metadata, device: Reading, live: Metadata
+    backup: BackupSubject,
+    saved_reading: Reading,
+    saved: Metadata,
+    device: Reading,
+    live: Metadata,
+    device_name: str,
 ) -> Iterator[Finding]:
     saved_slots, live_slots = _by_salt(saved), _by_salt(live)
     missing = [slot.id for salt, slot in live_slots.items() if salt not in saved_slots]
@@ -124,7 +144,8 @@ def _compare_slots(
         if salt in saved_slots
         and device.materials[slot.id].sha256 != saved_reading.materials[saved_slots[salt].id].sha256
     ]
-    renew = f"{_RENEW} DEVICE FILE"
+    renew = f"make a new one: regstore luks backup-header {device_name} FILE"
+    renew += ", check it, and then destroy this one" if device.is_sound else f"; {_KEEP}"
     if missing:
         detail = f"keyslot {missing[0]} of the device is not in it: who restores it loses that passphrase"
         yield Finding("bak.match", Severity.CRITICAL, backup.name, detail, renew)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from regstore.luks.ciphers import plain_cipher
 from regstore.luks.findings import Finding, Severity
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def check_mode(on: HeaderSubject) -> Iterator[Finding]:
         if not segment.encryption:
             continue
         severity, detail = _weigh(on, metadata, segment)
-        repair = f"{_REENCRYPT} {on.path}, after a backup" if severity >= Severity.WARNING else ""
+        target = f"--header {on.path} {on.data_path or 'DATADEVICE'}" if on.is_detached else on.path
+        repair = f"{_REENCRYPT} {target}, after a backup" if severity >= Severity.WARNING else ""
         yield Finding("ciph.mode", severity, f"segment {segment.id}", detail, repair)
 
 
@@ -57,7 +59,9 @@ def check_sector(on: HeaderSubject) -> Iterator[Finding]:
 
 
 def _weigh(on: HeaderSubject, metadata: Metadata, segment: Segment) -> tuple[Severity, str]:
-    name = segment.encryption
+    name = plain_cipher(segment.encryption)
+    if not name:
+        return Severity.UNKNOWN, f"{segment.encryption}: a form that is not understood"
     key_bits = _key_bits(metadata, segment)
     detail = f"{name}, {key_bits} bits" if key_bits else name
     cipher, _, mode = name.partition("-")

@@ -37,13 +37,21 @@ def check_crypttab(facts: Facts) -> Iterator[Finding]:
             Severity.WARNING,
             CRYPTTAB,
             f"no entry for {name}: after the next start the volume stays closed",
-            f"add a line such as `{name} UUID={plain(uuid)} none luks`",
+            f"add a line such as `{name} {_stable(facts, uuid)}`",
         )
         return
     findings = [*_judge_name(facts, entry), *_judge_source(facts, entry), *_judge_options(facts, entry)]
     yield from findings or [
         Finding("conf.crypttab", Severity.OK, CRYPTTAB, f"opens {plain(entry.name)} from {_source(entry)}")
     ]
+
+
+def _stable(facts: Facts, uuid: str) -> str:
+    """Return what names the device at every start: with a detached header it carries no UUID itself."""
+    is_detached = facts.metadata is not None and facts.metadata.data_offset == 0
+    if is_detached or (facts.crypt_entry and facts.crypt_entry.header):
+        return "/dev/disk/by-id/... none luks,header=FILE"
+    return f"UUID={plain(uuid)} none luks"
 
 
 def _judge_name(facts: Facts, entry: CryptEntry) -> Iterator[Finding]:
@@ -79,7 +87,8 @@ def _judge_source(facts: Facts, entry: CryptEntry) -> Iterator[Finding]:
     if source.is_unstable:
         uuid = next(iter(sorted(facts.uuids)), "...")
         detail = f"{_source(entry)} may be another disk after the next start"
-        yield Finding("conf.crypttab", Severity.WARNING, CRYPTTAB, detail, f"write UUID={plain(uuid)} instead")
+        stable = _stable(facts, uuid).split()[0]
+        yield Finding("conf.crypttab", Severity.WARNING, CRYPTTAB, detail, f"write {stable} instead")
 
 
 def _judge_absent(facts: Facts, entry: CryptEntry, repair: str) -> Iterator[Finding]:

@@ -27,6 +27,8 @@ def check_fstab(facts: Facts) -> Iterator[Finding]:
     stack, mount = facts.stack, facts.stack.mount
     if stack.kind is not Kind.ROOT or mount is None or not (stack.devices or facts.mount_entry):
         return
+    if mount.target == "/" and facts.mount_entry is None:
+        return
     if facts.fstab is None:
         yield Finding("conf.fstab", Severity.UNKNOWN, FSTAB, NO_ETC)
         return

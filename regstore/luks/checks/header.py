@@ -31,12 +31,20 @@ def check_copies(on: HeaderSubject) -> Iterator[Finding]:
     reading = on.reading
     if reading.version == 1 or (reading.failure and not reading.copies and not reading.metadata):
         return
+    if reading.moved_to is not None or (reading.second and reading.second.offset == 0):
+        return  # hdr.offset says all, and what lies at the wrong place must not be written to
     if not reading.copies:
         if not reading.foreign and not reading.is_reencrypted_in_place:
             detail = "there is no LUKS header here: no magic at the begin, and no second copy"
             yield Finding("hdr.copies", Severity.CRITICAL, on.name, detail, on.rescue(_restore(on)))
         return
-    damaged = {name: _damage_of(copy) for name, copy in (("first", reading.first), ("second", reading.second))}
+    if unread := [copy for copy in reading.copies if copy.version != 2]:
+        detail = f"not read: {unread[0].name} is of version {unread[0].version}"
+        yield Finding("hdr.copies", Severity.UNKNOWN, on.name, detail)
+        return
+    copies = (("first", reading.first), ("second", reading.second))
+    absent = "it cannot be read" if reading.failure else "it is not there"
+    damaged = {name: copy.damage if copy else absent for name, copy in copies}
     if all(damaged.values()):
         detail = "; ".join(f"{name} copy: {damage}" for name, damage in damaged.items())
         yield Finding("hdr.copies", Severity.CRITICAL, on.name, detail, on.rescue(_restore(on)))
@@ -44,11 +52,16 @@ def check_copies(on: HeaderSubject) -> Iterator[Finding]:
     if not any(damaged.values()):
         yield on.ok("hdr.copies", "both copies are there and have the right checksums")
         return
-    for name, copy in (("first", reading.first), ("second", reading.second)):
+    for name, copy in copies:
         if damaged[name]:
             place = f" at byte {copy.offset}" if copy else ""
             detail = f"{damaged[name]}: the volume lives on the other copy alone"
-            advice = f"make a backup of the header first, then write the copy anew: cryptsetup repair {on.path}"
+            advice = (
+                f"make a raw copy of the header area first, dd if={on.path} of=FILE bs=1M count=16, then write the "
+                f"copy anew: cryptsetup repair {on.path}"
+            )
+            if reading.failure:
+                advice = f"copy what can be read with ddrescue {on.path}, and replace the disk"
             yield Finding("hdr.copies", on.policy.damaged_copy, f"{name} copy{place}", detail, on.rescue(advice))
 
 
@@ -69,7 +82,9 @@ def check_seqid(on: HeaderSubject) -> Iterator[Finding]:
 def check_equal(on: HeaderSubject) -> Iterator[Finding]:
     """Say whether copies of one update say the same: cryptsetup never compares them."""
     first, second = on.reading.first, on.reading.second
-    if not (first and second and not first.damage and not second.damage and first.seqid == second.seqid):
+    if not (first and second and not first.damage and not second.damage and first.version == second.version == 2):
+        return
+    if first.seqid != second.seqid:
         return
     fields = {
         "JSON": (first.content_sha256, second.content_sha256),
@@ -229,10 +244,18 @@ def check_space(on: HeaderSubject) -> Iterator[Finding]:
     if metadata is None:
         return
     end = metadata.slots_offset + metadata.slots_bytes
-    needed = max(metadata.data_offset, end)
+    # A backup of a LUKS1 header ends with the last slot.
+    is_backup = metadata.version == 1 and on.reading.size == end
+    needed = end if is_backup else max(metadata.data_offset, end)
     if on.reading.size < needed:
         detail = f"it has {on.reading.size} bytes, and header and key slots take {needed}: it was cut"
         advice = "find the rest of the device or image; cryptsetup does not open what is too small"
+        yield Finding("hdr.space", Severity.CRITICAL, on.name, detail, on.rescue(advice))
+        return
+    ends = [segment.offset + segment.size for segment in metadata.current_segments if segment.size is not None]
+    if on.data_bytes is not None and on.data_bytes > needed and ends and max(ends) > on.data_bytes:
+        detail = f"the header says that the data end at {max(ends)}, and the device at {on.data_bytes}: it was cut"
+        advice = "do not write to it; make the device as long as it was"
         yield Finding("hdr.space", Severity.CRITICAL, on.name, detail, on.rescue(advice))
         return
     yield on.ok("hdr.space", f"it has {on.reading.size} bytes, and header and key slots take {needed}")
@@ -253,23 +276,33 @@ def _place(copy: Copy) -> str:
     return f"{copy.name} at byte {copy.offset}"
 
 
-def _damage_of(copy: Copy | None) -> str:
-    if copy is None:
-        return "it is not there"
-    return copy.damage
-
-
 def _restore(on: HeaderSubject) -> str:
+    """Name the command only where a header must have been: elsewhere it would overwrite what is there."""
+    if on.held_header or on.is_detached or on.reading.copies:
+        return (
+            f"restore the header now: cryptsetup luksHeaderRestore {on.path} --header-backup-file FILE, with a backup "
+            "that regstore luks check --header-backup FILE finds good"
+        )
     return (
-        f"restore the header now: cryptsetup luksHeaderRestore {on.path} --header-backup-file FILE, with a backup that "
-        "regstore luks check --header-backup FILE finds good"
+        "see whether this is the right device, and whether its header is detached (--header FILE); only if a header "
+        "was here, restore it from a backup that regstore luks check --header-backup FILE finds good"
     )
 
 
 def _resume(on: HeaderSubject) -> str:
+    metadata = on.reading.metadata
+    if on.is_detached:
+        target = f"--header {on.path} {on.data_path or 'DATADEVICE'}"
+    elif metadata is not None and metadata.data_offset == 0:
+        return (
+            "make a copy of the header, and finish it with cryptsetup reencrypt --resume-only, giving it both --header "
+            "and the device with the data: without --header it would encrypt the header itself"
+        )
+    else:
+        target = on.path
     return (
-        f"make a header backup, then finish it: cryptsetup reencrypt --resume-only {on.path}, after "
-        f"cryptsetup repair {on.path} if it asks for that"
+        f"make a header backup, then finish it: cryptsetup reencrypt --resume-only {target}, after "
+        f"cryptsetup repair {target} if it asks for that"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from regstore.luks.ciphers import plain_cipher
 from regstore.luks.facts import unknown
 from regstore.luks.findings import Finding, Severity
 from regstore.luks.table import SECTOR_BYTES, Crypt, TableError, Target
@@ -26,8 +27,6 @@ _FLAGS = {
     "no_write_workqueue": ("no-write-workqueue", "no-write-workqueue"),
     "high_priority": ("high_priority", "high-priority"),
 }
-# The kernel's cipher API names what dm-crypt calls CIPHER-MODE-IV: `capi:authenc(hmac(sha256),xts(aes))-plain64`.
-_CAPI = re.compile(r"capi:(?:authenc\(.+,)?([a-z0-9_]+)\(([a-z0-9_]+)\)\)?-([a-z0-9:]+)")
 _KEEP_OPEN = "do not close the volume and do not reboot"
 
 
@@ -181,7 +180,7 @@ def _line_differences(facts: Facts, lines: list[tuple[Target, Crypt]], metadata:
             ("sector size", crypt.sector_bytes, segment.sector_bytes),
             ("IV offset", crypt.iv_offset, segment.iv_tweak),
         ]
-        cipher = _cipher(crypt.cipher)
+        cipher = plain_cipher(crypt.cipher)
         if cipher:
             pairs.append(("cipher", cipher, segment.encryption))
         lengths = _key_lengths(metadata, segment)
@@ -201,14 +200,6 @@ def _data_offset(facts: Facts, crypt: Crypt) -> int | None:
     targets = [target for target in facts.table(below) if target.type == "integrity" and len(target.arguments) > 1]
     offset = targets[0].arguments[1] if targets else ""
     return int(offset) * SECTOR_BYTES if re.fullmatch(r"[0-9]{1,18}", offset) else None
-
-
-def _cipher(name: str) -> str:
-    """Return a cipher as headers write it; empty for a form that cannot be compared."""
-    if not name.startswith("capi:"):
-        return name
-    match = _CAPI.fullmatch(name)
-    return f"{match[2]}-{match[1]}-{match[3]}" if match else ""
 
 
 def _key_lengths(metadata: Metadata, segment: Segment) -> set[int]:

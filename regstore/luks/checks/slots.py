@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regstore.luks.ciphers import is_null
 from regstore.luks.findings import Finding, Severity
 from regstore.wording import human_bytes
 
@@ -37,7 +38,7 @@ def check_count(on: HeaderSubject) -> Iterator[Finding]:
         return
     detail = f"{len(usable)} key slot{'s open' if len(usable) > 1 else ' opens'} this volume: {_numbers(usable)}"
     if len(usable) < on.policy.min_keyslots:
-        advice = f"add a second passphrase and keep it elsewhere: {_ADD_KEY} {on.path}"
+        advice = f"add another passphrase and keep it elsewhere: {_ADD_KEY} {on.path}"
         yield Finding("slot.count", on.policy.one_slot, on.name, detail, advice)
         return
     yield on.ok("slot.count", detail)
@@ -115,8 +116,8 @@ def check_null(on: HeaderSubject) -> Iterator[Finding]:
     if metadata is None:
         return
     advice = "whoever made this header can read the data: treat it as hostile, and format the volume anew"
-    slots = [slot.id for slot in metadata.keyslots.values() if "cipher_null" in slot.area_encryption]
-    segments = [segment.id for segment in metadata.segments.values() if "cipher_null" in segment.encryption]
+    slots = [slot.id for slot in metadata.keyslots.values() if is_null(slot.area_encryption)]
+    segments = [segment.id for segment in metadata.segments.values() if is_null(segment.encryption)]
     for number in slots:
         detail = "its key material is not encrypted (cipher_null)"
         yield Finding("slot.null", Severity.CRITICAL, f"keyslot {number}", detail, advice)

@@ -81,6 +81,9 @@ def test_nagios(
 def test_metrics(check: Callable[..., Done], image: Image, tmp_path: Path) -> None:
     text = check("--format", "prom", image.path).expect(0).stdout
     assert f'regstore_luks_header_ok{{registry="{image.path}"}} 1' in text
+    wiped = tmp_path / "wiped.img"
+    wiped.write_bytes(bytes(65536))
+    assert "regstore_luks_header_ok" in check("--format", "prom", wiped).expect(1).stdout
     image.put(4200, b"X")
     out = tmp_path / "luks.prom"
     assert check("--format", "prom", "--out", out, image.path).expect(1).stdout == ""
@@ -99,6 +102,7 @@ def test_demands(check: Callable[..., Done], image: Image) -> None:
     image.change(put("keyslots.1.kdf", weak))
     check(image.path).expect(1)
     check("--policy", "legacy", image.path).expect(0)
+    check("--policy", "legacy", "--min-keyslots", 3, image.path).expect(1)
     check("--min-pbkdf2-iterations", 400_000, image.path).expect(0)
 
 
@@ -108,6 +112,7 @@ def test_wrong_use(check: Callable[..., Done], image: Image, tmp_path: Path) -> 
     check("/dev/null").expect_error(2)
     check("--test-key-file", tmp_path / "none", image.path).expect_error(2, "key file")
     os.mkfifo(tmp_path / "pipe")
+    check("--test-key-file", tmp_path / "pipe", image.path).expect_error(2, "regular")
     check(tmp_path / "pipe").expect_error(2)
 
 

@@ -185,6 +185,12 @@ class TestPlace:
             file.write(b"\x55\xaa")
         assert ("hdr.foreign", "critical") not in bad(path)
 
+    def test_a_device_that_is_shorter_than_its_segment(self, image: Image) -> None:
+        image.change(put("segments.0.size", str(2**40)))
+        assert bad(image.path) == {("hdr.space", "critical")}
+        os.truncate(image.path, DATA_OFFSET)
+        assert bad(image.path) == set()  # a header backup
+
     def test_a_cut_image(self, image: Image) -> None:
         os.truncate(image.path, 2**20)
         assert bad(image.path) == {("hdr.space", "critical")}
@@ -230,6 +236,8 @@ class TestSchema:
             ("config.json_size", "4096"),
             ("config.keyslots_size", "100"),
             ("config.requirements", ["x"]),
+            ("config.requirements", {"mandatory": ["x"] * 33}),
+            ("config.flags", ["x" * 65]),
         ],
     )  # fmt: skip
     def test_a_broken_rule(self, image: Image, path: str, value: Any) -> None:
@@ -272,7 +280,8 @@ class TestSchema:
 class TestVersion:
     def test_one_that_nobody_knows(self, image: Image) -> None:
         image.write(version=3)
-        assert ("hdr.version", "critical") in bad(image.path)
+        assert bad(image.path) == {("hdr.version", "critical")}
+        assert not [f for f in judge(image.path) if f.id in ("hdr.copies", "hdr.equal") and f.severity is Severity.OK]
         assert all("newer" in finding.detail for finding in judge(image.path) if finding.id == "hdr.version")
 
     def test_requirements(self, image: Image) -> None:
@@ -338,10 +347,74 @@ class TestLuks1:
             file.write(value)
         assert ("hdr.schema", "critical") in bad(path)
 
+    def test_a_backup_of_a_header(self, tmp_path: Path) -> None:
+        path = make_luks1(tmp_path / "one.img")
+        os.truncate(path, 2068480)
+        assert bad(path) == {("hdr.version", "warning")}
+        os.truncate(path, 2068480 - 4096)
+        assert ("hdr.space", "critical") in bad(path)
+
+    def test_slots_without_end(self, tmp_path: Path) -> None:
+        path = make_luks1(tmp_path / "one.img")
+        with path.open("r+b") as file:
+            file.seek(104)
+            file.write(bytes(4))
+            file.seek(208 + 44)
+            file.write(b"\xff" * 4)
+        os.truncate(path, 2**41)
+        with Source(path) as source:
+            reading = read_header(source, Path("/nonexistent"), lambda _: None)
+        assert any("further than any header" in rule for rule in reading.broken_rules)
+
     def test_few_iterations(self, tmp_path: Path) -> None:
         path = make_luks1(tmp_path / "one.img", iterations=1000)
         assert ("slot.kdf", "critical") in bad(path)
         assert ("slot.kdf", "warning") in bad(path, policy=PROFILES["legacy"])
+
+
+class TestAdvice:
+    """What an operator may do at three in the morning without destroying the last way back."""
+
+    def repairs(self, path: Path, **facts: Any) -> str:
+        return " ".join(finding.repair for finding in judge(path, **facts))
+
+    def test_no_header_is_restored_where_none_was(self, tmp_path: Path) -> None:
+        path = tmp_path / "data"
+        path.write_bytes(bytes(65536))
+        assert "luksHeaderRestore" not in self.repairs(path, is_open=True)
+        assert "detached" in self.repairs(path)
+        assert "luksHeaderRestore /dev/vdb" in self.repairs(path, is_open=True, held_header=True)
+
+    def test_a_moved_begin_is_only_set_back(self, image: Image) -> None:
+        content = image.path.read_bytes()
+        for moved in (bytes(1024 * 1024) + content, content[COPY_BYTES:]):
+            image.path.write_bytes(moved)
+            text = self.repairs(image.path, is_open=True, held_header=True)
+            assert "set it back" in text
+            assert "luksHeaderRestore" not in text
+            assert "repair /dev" not in text
+
+    def test_a_detached_header_is_not_encrypted_itself(self, image: Image) -> None:
+        image.change(put("config.requirements", {"mandatory": ["online-reencrypt-v2"]}))
+        image.change(put("segments.0.offset", "0"))
+        assert "--header /dev/vdb DATADEVICE" in self.repairs(image.path, is_detached=True)
+        assert "--header /dev/vdb /dev/sdc" in self.repairs(image.path, is_detached=True, data_path="/dev/sdc")
+        assert "resume-only /dev/vdb" not in self.repairs(image.path)
+
+    def test_a_copy_that_cannot_be_read_is_not_written(self, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = os.pread
+
+        def pread(file: int, length: int, offset: int) -> bytes:
+            if offset <= COPY_BYTES < offset + length:
+                raise OSError(5, "Input/output error")
+            return real(file, length, offset)
+
+        monkeypatch.setattr(os, "pread", pread)
+        with Source(image.path) as source:
+            reading = read_header(source, Path("/nonexistent"), lambda _: None)
+        found = [f for f in judge_header(HeaderSubject("vdb", "/dev/vdb", reading)) if f.id == "hdr.copies"]
+        assert "cannot be read" in found[0].detail
+        assert "cryptsetup repair" not in found[0].repair
 
 
 class TestReading:

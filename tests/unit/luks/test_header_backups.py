@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,9 @@ from regstore.luks.findings import Severity
 from regstore.luks.header import Reading
 from regstore.luks.header_backup import look_at_backup, manifest_path
 from regstore.luks.save_header import SavedHeader, save_header
-from regstore.luks.source import Source
 from regstore.luks.stack import Kind, Stack, find_stack
 from regstore.luks.sysroot import Sysroot
-from support.luks_headers import DATA_OFFSET, Image, healthy, make_luks1
+from support.luks_headers import DATA_OFFSET, UUID, Image, healthy, make_luks1
 from support.luks_judging import put, read
 
 NOW = 1_795_900_000.0
@@ -112,15 +112,15 @@ class TestSaving:
     def test_a_header_that_changes_meanwhile(
         self, image: Image, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = saving.read_header
+        real = saving.read_apart
         seqids = iter(range(10, 20))
 
-        def read_and_change(source: Source, locks: Path) -> Reading:
-            reading = real(source, locks)
+        def read_and_change(device: Path, sysroot: Sysroot) -> Reading:
+            reading = real(device, sysroot)
             image.write(seqid=next(seqids))
             return reading
 
-        monkeypatch.setattr(saving, "read_header", read_and_change)
+        monkeypatch.setattr(saving, "read_apart", read_and_change)
         with pytest.raises(StorageFailedError, match="changes all the time"):
             save(image.path, elsewhere / "a.hdr")
         assert list(elsewhere.iterdir()) == []
@@ -259,6 +259,35 @@ class TestChecks:
         assert self.judge(image, backup)["bak.valid"] is Severity.CRITICAL
 
 
+class TestWhatAdviceMayNotSay:
+    """A backup may be all that is left: nobody is told to destroy it, and the right one is not called wrong."""
+
+    def texts(self, image: Image, backup: Path, **facts: object) -> str:
+        looked = replace(look_at_backup(backup, find_stack(Sysroot(), image.path, Kind.FILE), Sysroot()), **facts)  # type: ignore[arg-type]
+        return " ".join(finding.repair for finding in check_backup(looked, read(image.path), "/dev/vdb"))
+
+    def test_the_header_of_the_open_mapping(self, image: Image, elsewhere: Path) -> None:
+        backup = save(image.path, elsewhere / "a.hdr").file
+        image.write(uuid="11111111-ef0c-4437-a790-575ee6180f6b")
+        text = self.texts(image, backup, open_uuid=UUID)
+        assert "do not reboot" in text
+        assert "luksHeaderRestore /dev/vdb --header-backup-file" in text
+        assert "never" not in text
+
+    def test_a_lost_header(self, image: Image, elsewhere: Path) -> None:
+        backup = save(image.path, elsewhere / "a.hdr").file
+        image.put(0, bytes(65536))
+        assert "destroy" not in self.texts(image, backup)
+
+    def test_a_stale_one_of_a_sound_header(self, image: Image, elsewhere: Path) -> None:
+        backup = save(image.path, elsewhere / "a.hdr").file
+        image.document = healthy(1)
+        image.write(seqid=7)
+        assert "then destroy this one" in self.texts(image, backup)
+        image.put(4200, b"X")
+        assert "then destroy this one" not in self.texts(image, backup)
+
+
 class TestPlace:
     def judge(self, **facts: object) -> Severity:
         subject = BackupSubject("a.hdr", None, **facts)  # type: ignore[arg-type]
@@ -272,6 +301,19 @@ class TestPlace:
         assert self.judge(mode=0o600) is Severity.OK
         assert self.judge(owner=1000) is Severity.WARNING
         assert self.judge(place_problem="an overlay") is Severity.UNKNOWN
+
+    def test_beside_a_detached_header(self, image: Image, tmp_path: Path) -> None:
+        (tmp_path / "a.hdr").write_bytes(b"x")
+        stack = Stack(Kind.FILE, "/proc/self/status")
+        assert not look_at_backup(tmp_path / "a.hdr", stack, Sysroot()).is_on_disk
+        assert look_at_backup(tmp_path / "a.hdr", stack, Sysroot(), image.path).is_on_disk
+        assert look_at_backup(image.path, stack, Sysroot(), image.path).is_on_volume
+
+    def test_a_hostile_manifest(self, image: Image, tmp_path: Path) -> None:
+        (tmp_path / "a.hdr").write_bytes(b"x")
+        (tmp_path / "a.hdr.json").write_text("[" * 60000)
+        looked = look_at_backup(tmp_path / "a.hdr", find_stack(Sysroot(), image.path, Kind.FILE), Sysroot())
+        assert "cannot be understood" in looked.manifest_problem
 
     def test_beside_the_image(self, image: Image, tmp_path: Path) -> None:
         (tmp_path / "a.hdr").write_bytes(b"x")

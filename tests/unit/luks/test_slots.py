@@ -125,6 +125,10 @@ class TestNull:
         image.change(put("keyslots.0.area.encryption", "cipher_null-ecb"))
         assert bad(image.path) == {("slot.null", "critical")}
 
+    def test_its_alias(self, image: Image) -> None:
+        image.change(put("keyslots.0.area.encryption", "null"))
+        assert bad(image.path) == {("slot.null", "critical")}
+
     def test_data_without_cipher(self, image: Image) -> None:
         image.change(put("segments.0.encryption", "cipher_null-ecb"))
         assert bad(image.path) == {("slot.null", "critical"), ("ciph.mode", "critical")}
@@ -161,11 +165,19 @@ class TestCipher:
             ("aes-cbc-essiv:sha256", "warning"),
             ("des-cbc-essiv:sha256", "critical"),
             ("aes-xts-plain", None),
+            ("capi:xts(aes)-plain64", None),
+            ("capi:authenc(hmac(sha256),xts(aes))-plain64", None),
+            ("capi:cbc(aes)-plain64", "critical"),
+            ("capi:cbc(des3_ede)-essiv:sha256", "critical"),
         ],
     )
     def test_modes(self, image: Image, name: str, severity: str | None) -> None:
         image.change(put("segments.0.encryption", name))
         assert bad(image.path) == ({("ciph.mode", severity)} if severity else set())
+
+    def test_a_form_that_nobody_understands(self, image: Image) -> None:
+        image.change(put("segments.0.encryption", "capi:odd"))
+        assert one(image.path, "ciph.mode").severity is Severity.UNKNOWN
 
     def test_profiles(self, image: Image) -> None:
         image.change(put("segments.0.encryption", "aes-cbc-essiv:sha256"))
