@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from regstore.findings import Finding
 
 _COMMANDS = {
+    "completion": ("regstore.cli.completion", "Print a shell's completion."),
     "config": ("regstore.cli.config", "Show, check and write regstore's configuration."),
     "backup": ("regstore.cli.backup", "Keep snapshots of a registry that may be live."),
     "fsck": ("regstore.cli.fsck", "Say whether every image is whole, and repair."),
@@ -42,6 +43,7 @@ _COMMANDS = {
     "restore": ("regstore.cli.restore", "Bring a registry back from a snapshot."),
     "report": ("regstore.cli.report", "Say what fills a volume and what can be freed."),
     "run": ("regstore.cli.run", "Do what is configured for a registry, every night."),
+    "service": ("regstore.cli.service", "Let systemd or cron run the nights."),
     "status": ("regstore.cli.status", "Say on one screen how registries and their backups are."),
 }
 

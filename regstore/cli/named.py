@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
 
-from regstore.cli.main import Session, options_of
+from regstore.cli.main import _COMMANDS, Session, options_of
+from regstore.cli.option_names import OPTION_NAMES
+from regstore.configuration import Configuration, find_file, read_configuration
+from regstore.errors import RegstoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +45,17 @@ class Named(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer the names, and files."""
-        names = [CompletionItem(name) for name in self._places(ctx) if name.startswith(incomplete)]
+        names = [CompletionItem(name) for name in self._configured(ctx) if name.startswith(incomplete)]
         return [*names, CompletionItem(incomplete, type="file")]
+
+    def _configured(self, ctx: click.Context) -> Mapping[str, Place]:
+        """Return the names of the configuration, which no command has read while a shell completes."""
+        file = find_file(ctx.find_root().params.get("config"), os.environ)
+        try:
+            found = read_configuration(file, OPTION_NAMES, _COMMANDS) if file else Configuration()
+        except RegstoreError:
+            return {}
+        return found.registries if self._kind == "registry" else found.stores
 
     def _places(self, ctx: click.Context | None) -> Mapping[str, Place]:
         session = ctx.find_object(Session) if ctx else None

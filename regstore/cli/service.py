@@ -1,0 +1,119 @@
+"""`regstore service`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from regstore.cli.main import EXIT_STATUS, Session
+from regstore.errors import RefusedError, UsageError
+from regstore.registry.config import read_config
+from regstore.service import ServiceFile, make_cron, make_units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regstore.configuration import Configuration
+
+
+class TimeOfDay(click.ParamType[tuple[int, int]]):
+    """`02:30`; as hour and minute."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Parse."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", value)
+        if match is None:
+            self.fail(f"{value!r} is no time: write it as 02:30", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+@click.group(
+    "service",
+    epilog=f"""\b
+EXAMPLES
+  regstore service install
+
+{EXIT_STATUS}""",
+)
+def command() -> None:
+    """Let systemd or cron run the nights of the configuration."""
+
+
+@command.command(
+    "install",
+    epilog=f"""\b
+EXAMPLES
+  regstore service install --dry-run
+  regstore service install --at 02:30
+  regstore service install --cron
+
+{EXIT_STATUS}""",
+)
+@click.option("--at", "time", type=TimeOfDay(), default="02:30", show_default=True, metavar="TIME", help="When.")
+@click.option("--cron", is_flag=True, help="Write /etc/cron.d/regstore instead of units of systemd.")
+@click.option("--root", default="/", metavar="DIR", hidden=True)
+@click.option("--dry-run", is_flag=True, allow_from_autoenv=False, help="Print the files instead.")
+@click.pass_obj
+def install_command(session: Session, time: tuple[int, int], cron: bool, root: str, dry_run: bool) -> None:
+    """Write a service and a timer, or a file for cron.d, that run `regstore run nightly` for each [nightly.NAME].
+
+    A file that was written by this command is replaced, another one never.
+    """
+    configuration = session.configuration
+    if configuration.path is None or not configuration.nights:
+        raise UsageError("the configuration has no [nightly.NAME]", hint="see docs/operations.md")
+    program = shutil.which("regstore") or os.path.abspath(sys.argv[0])
+    config = str(configuration.path.resolve())
+    names = list(configuration.nights)
+    if cron:
+        files = [make_cron(program, config, names, time)]
+    else:
+        files = make_units(program, config, _written(configuration), time)
+    if dry_run:
+        for file in files:
+            click.echo(f"# {file.path}\n{file.text}")
+        return
+    for file in files:
+        _write(Path(root, file.path.lstrip("/")), file)
+    for file in files:
+        click.echo(file.path)
+    if not cron:
+        timers = " ".join(f"regstore-nightly@{name}.timer" for name in names)
+        click.echo(f"next: systemctl daemon-reload; systemctl enable --now {timers}")
+
+
+def _written(configuration: Configuration) -> Iterator[str]:
+    """Yield the directories that the nights write to."""
+    for name, night in configuration.nights.items():
+        location = configuration.registries[name].location
+        if os.path.isfile(location):
+            location = read_config(location).root_directory
+        store = configuration.stores[night.store].location if night.store else ""
+        for place in (location, store.removeprefix("borg:")):
+            if place.startswith("/"):
+                yield place
+        if night.textfile:
+            yield os.path.dirname(night.textfile)
+
+
+def _write(path: Path, file: ServiceFile) -> None:
+    try:
+        if path.exists() and "regstore service install" not in path.read_text(encoding="utf-8", errors="replace"):
+            raise RefusedError(f"{path} is not regstore's", code="service-exists", hint="move it away first")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(file.text, encoding="utf-8")
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint="run as root, or use --dry-run") from error

@@ -1,0 +1,113 @@
+"""Units of systemd, or a line of cron, that run the nights of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+UNIT_DIRECTORY = "/etc/systemd/system"
+CRON_FILE = "/etc/cron.d/regstore"
+
+# No SuccessExitStatus=1: findings shall mark the unit as failed, so that somebody looks.
+_SERVICE = """\
+# Written by regstore service install; changes belong into `systemctl edit regstore-nightly@.service`.
+[Unit]
+Description=regstore: the night of registry %i
+Wants=network-online.target
+After=network-online.target local-fs.target
+
+[Service]
+Type=oneshot
+ExecStart={program} --config {config} run nightly -q %i
+Environment=XDG_STATE_HOME=/var/lib
+StateDirectory=regstore
+UMask=0077
+Nice=19
+IOSchedulingClass=idle
+TimeoutStopSec=120
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=read-only
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+PrivateTmp=yes
+{paths}"""
+
+_TIMER = """\
+# Written by regstore service install.
+[Unit]
+Description=regstore: every night for registry %i
+
+[Timer]
+OnCalendar=*-*-* {hour:02}:{minute:02}:00
+RandomizedDelaySec=30min
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
+
+_CRON = """\
+# Written by regstore service install. Mail comes only when somebody should read it.
+SHELL=/bin/sh
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+{lines}"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFile:
+    """A file and what it holds."""
+
+    path: str
+    text: str
+
+
+def make_units(
+    program: str, config: str, writable: Iterable[str], time: tuple[int, int], directory: str = UNIT_DIRECTORY
+) -> list[ServiceFile]:
+    """Return a service and a timer, templates with the registry's name as instance.
+
+    Args:
+        program: the path of regstore.
+        config: the path of its configuration.
+        writable: directories that a night writes to; all else is read-only for it.
+        time: hour and minute.
+        directory: where units lie.
+    """
+    # A disk that is not there must not keep the unit from running: the night says that it is missing.
+    paths = "".join(f"ReadWritePaths=-{_escape(path)}\n" for path in sorted(set(writable)))
+    service = _SERVICE.format(program=_escape(program), config=_escape(config), paths=paths)
+    return [
+        ServiceFile(f"{directory}/regstore-nightly@.service", service),
+        ServiceFile(f"{directory}/regstore-nightly@.timer", _TIMER.format(hour=time[0], minute=time[1])),
+    ]
+
+
+def make_cron(
+    program: str, config: str, names: Sequence[str], time: tuple[int, int], file: str = CRON_FILE
+) -> ServiceFile:
+    """Return a file for cron.d with a line for each registry."""
+    hour, minute = time
+    command = f"root {_quote(program)} --config {_quote(config)} run nightly -q"
+    return ServiceFile(
+        file, _CRON.format(lines="".join(f"{minute} {hour} * * *  {command} {name}\n" for name in names))
+    )
+
+
+def _escape(path: str) -> str:
+    """Return a path as a unit's setting takes it (systemd.unit(5), specifiers; systemd.syntax(7), quoting)."""
+    text = path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"' if any(character.isspace() for character in text) else text
+
+
+def _quote(path: str) -> str:
+    """Return a path for a shell in a crontab, where % ends the command (crontab(5))."""
+    text = path.replace("'", "'\\''").replace("%", "\\%")
+    return text if text.replace("/", "").replace("-", "").replace("_", "").replace(".", "").isalnum() else f"'{text}'"

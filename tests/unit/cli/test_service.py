@@ -1,0 +1,130 @@
+"""`regstore service` and `regstore completion`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regstore.service import make_cron, make_units
+from support.collection import Done, run_cli
+
+CONFIG = """
+[registry.main]
+location = "/srv/registry"
+[registry.second]
+location = "s3://bucket/x"
+[store.nas]
+location = "/backup/my registry"
+[nightly.main]
+store = "nas"
+textfile = "/var/lib/node exporter/registry.prom"
+[nightly.second]
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Done]:
+    """A function that runs a command with a configuration."""
+    file = tmp_path / "config.toml"
+    file.write_text(CONFIG)
+
+    def run(*words: object, **options: Any) -> Done:
+        return run_cli(tmp_path / "state", "--config", file, *words, **options)
+
+    return run
+
+
+def test_units(run: Callable[..., Done], tmp_path: Path) -> None:
+    done = run("service", "install", "--at", "4:05", "--root", tmp_path / "root").expect(0)
+    assert "enable --now regstore-nightly@main.timer regstore-nightly@second.timer" in done.stdout
+    units = tmp_path / "root/etc/systemd/system"
+    assert sorted(path.name for path in units.iterdir()) == ["regstore-nightly@.service", "regstore-nightly@.timer"]
+    service = (units / "regstore-nightly@.service").read_text()
+    assert f"--config {tmp_path}/config.toml run nightly -q %i" in service
+    assert "ReadWritePaths=-/srv/registry\n" in service
+    assert 'ReadWritePaths=-"/backup/my registry"\n' in service
+    assert 'ReadWritePaths=-"/var/lib/node exporter"\n' in service
+    assert "s3:" not in service
+    assert "OnCalendar=*-*-* 04:05:00" in (units / "regstore-nightly@.timer").read_text()
+
+
+def test_systemd_understands_them(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        return  # where there is no systemd nobody installs units
+    for unit in make_units(
+        sys.executable, "/etc/regstore/50%/config.toml", ["/srv/a b", "/srv/c%d"], (2, 30), str(tmp_path)
+    ):
+        name = unit.path.replace("@.", "@main.")
+        Path(name).write_text(unit.text)
+    done = subprocess.run(
+        [program, "verify", "--man=no", str(tmp_path / "regstore-nightly@main.timer")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+    )
+    complaints = [line for line in done.stderr.splitlines() if "regstore" in line]
+    assert complaints == []
+
+
+def test_cron(run: Callable[..., Done], tmp_path: Path) -> None:
+    run("service", "install", "--cron", "--root", tmp_path / "root").expect(0)
+    text = (tmp_path / "root/etc/cron.d/regstore").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("30 2 * * *  root ")]
+    assert [line.split()[-1] for line in lines] == ["main", "second"]
+    assert text.endswith("\n")
+    assert "'/a b/c\\%d'" in make_cron("/usr/bin/regstore", "/a b/c%d", ["x"], (1, 2)).text
+
+
+def test_again_and_over_something_else(run: Callable[..., Done], tmp_path: Path) -> None:
+    run("service", "install", "--cron", "--root", tmp_path).expect(0)
+    run("service", "install", "--cron", "--at", "03:00", "--root", tmp_path).expect(0)
+    file = tmp_path / "etc/cron.d/regstore"
+    assert "0 3 * * *" in file.read_text()
+    file.write_text("# my own\n")
+    run("service", "install", "--cron", "--root", tmp_path).expect_error(3, "not regstore's")
+    assert file.read_text() == "# my own\n"
+
+
+def test_a_dry_run_writes_nothing(run: Callable[..., Done], tmp_path: Path) -> None:
+    text = run("service", "install", "--dry-run", "--root", tmp_path / "root").expect(0).stdout
+    assert "# /etc/systemd/system/regstore-nightly@.timer" in text
+    assert not (tmp_path / "root").exists()
+
+
+def test_wrong_use(run: Callable[..., Done], tmp_path: Path) -> None:
+    assert run("service", "install", "--at", "25:00").code == 2
+    (tmp_path / "config.toml").write_text("")
+    run("service", "install").expect_error(2, "nightly")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(run: Callable[..., Done], shell: str) -> None:
+    assert "_REGSTORE_COMPLETE" in run("completion", shell).expect(0).stdout
+
+
+def test_names_are_completed(tmp_path: Path) -> None:
+    file = tmp_path / "regstore" / "config.toml"
+    file.parent.mkdir()
+    file.write_text(CONFIG)
+    program = Path(sys.executable).with_name("regstore")
+
+    def complete(*words: str) -> list[str]:
+        environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "_REGSTORE_COMPLETE": "bash_complete"}
+        environment |= {"COMP_WORDS": " ".join(("regstore", *words)), "COMP_CWORD": str(len(words))}
+        done = subprocess.run([program], capture_output=True, text=True, env=environment, check=False)
+        return done.stdout.split()
+
+    assert "plain,main" in complete("gc", "plan", "ma")
+    assert "plain,nas" in complete("backup", "create", "main", "n")
+    assert "plain,check" in complete("luks", "c")
+    file.write_text("broken")
+    assert "plain,main" not in complete("gc", "plan", "ma")
