@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +87,8 @@ def _render_table(health: Health) -> list[str]:
     bad = [finding for finding in health.findings if finding.severity >= Severity.WARNING]
     for finding in sorted(bad, key=lambda finding: -finding.severity):
         lines.append(f"\n{_word(finding.severity)} {finding.id}: {plain(finding.subject)}\n")
-        lines.append(f"{'':{_WORD_WIDTH}} {plain(finding.detail)}\n")
-        lines.append(f"{'':{_WORD_WIDTH}} -> {plain(finding.repair)}\n")
+        lines.append(_indented(plain(finding.detail)))
+        lines.append(_indented(f"-> {plain(finding.repair)}"))
     lines.append("\n")
     lines += _render_unknown([finding for finding in health.findings if finding.severity is Severity.UNKNOWN])
     for finding in health.findings:
@@ -94,8 +96,20 @@ def _render_table(health: Health) -> list[str]:
             lines.append(f"{_word(Severity.INFO)} {finding.id}: {plain(finding.subject)}: {plain(finding.detail)}\n")
     well = dict.fromkeys(finding.id for finding in health.findings if finding.severity is Severity.OK)
     if well:
-        lines.append(f"{_word(Severity.OK)} {', '.join(well)}\n")
+        lines.append(f"{_word(Severity.OK)} {_indented(', '.join(well)).lstrip()}")
     return lines
+
+
+def _indented(text: str) -> str:
+    """Return a text beside the word of its severity; on a terminal in lines of its width, in a pipe in one."""
+    indent = " " * (_WORD_WIDTH + 1)
+    if not sys.stdout.isatty():
+        return f"{indent}{text}\n"
+    width = max(shutil.get_terminal_size().columns, 60)
+    wrapped = textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "".join(f"{line}\n" for line in wrapped)
 
 
 def _render_unknown(findings: Sequence[Finding]) -> list[str]:
