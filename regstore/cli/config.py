@@ -231,7 +231,12 @@ def init_command(locations: tuple[str, ...], out: str, dry_run: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:
+                path.unlink()
+                raise
     except FileExistsError as error:
         hint = "edit it, or give --out another file"
         raise RefusedError(f"{path} exists", code="config-exists", hint=hint) from error

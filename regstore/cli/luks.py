@@ -31,6 +31,7 @@ from regstore.luks.facts import Options
 from regstore.luks.findings import Severity
 from regstore.luks.policy import PROFILES
 from regstore.luks.save_header import save_header
+from regstore.luks.stack import Kind, kind_of
 from regstore.luks.sysroot import Sysroot
 from regstore.registry.config import read_config
 
@@ -130,7 +131,7 @@ def check_command(session: Session, /, target: str | None, **arguments: Any) -> 
     last_run = None
     if not arguments["nagios"] and not sysroot.is_other:
         # Under the name that the registry's other jobs have.
-        registry = f"file://{location}" if Path(target).is_dir() else location
+        registry = f"file://{location}" if kind_of(sysroot, Path(target)) is Kind.ROOT else location
         last = read_jobs(registry).get(_JOB)
         last_run = last.last_run_at if last else None
         session.begin_job(_JOB, registry)

@@ -15,7 +15,7 @@ from regstore.luks.stack import Kind
 from regstore.luks.table import TableError, Target, parse_crypt, read_status, read_table
 from regstore.luks.tabs import CryptEntry, MountEntry, Spec, read_crypttab, read_fstab, resolve
 from regstore.luks.udev import NotKnownError
-from regstore.wording import plain
+from regstore.wording import iso_time, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,6 +193,12 @@ class Facts:
         if isinstance(answer, TableError):
             raise answer
         return answer
+
+    @property
+    def log_span(self) -> str:
+        """From when on the kernel's log was read, as words behind what was found in it; empty for all of it."""
+        since = self.options.log_since
+        return "" if since is None else f" since the last check at {iso_time(since)}"
 
     def log(self) -> list[str]:
         """Return what the kernel said.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,7 +61,7 @@ def look_at_backup(file: Path, stack: Stack, sysroot: Sysroot, header: Path | No
         problem = plain(str(error))
     below = {device.name for device in place.devices}
     crypt = stack.crypt
-    saved = [_look(path) for path in _saved_files(stack, header)]
+    saved = _look_at_saved(stack, header)
     mine = {device.name for device in stack.devices}
     for other in saved:
         mine |= {device.name for device in stack_below(sysroot, other.path).devices}
@@ -104,10 +105,14 @@ def _look(path: Path) -> _File:
     return _File(real, mode, owner, (device, inode))
 
 
-def _saved_files(stack: Stack, header: Path | None) -> list[Path]:
-    """Return the files that hold what the backup saves."""
-    image = [Path(stack.target)] if stack.kind is Kind.FILE else []
-    return image + ([header] if header is not None and os.path.isfile(header) else [])
+def _look_at_saved(stack: Stack, header: Path | None) -> list[_File]:
+    """Look at the files that hold what the backup saves; those that are not there are told by other checks."""
+    paths = [Path(stack.target)] if stack.kind is Kind.FILE else []
+    found = []
+    for path in (*paths, *([header] if header is not None else [])):
+        with suppress(DeadlineError, IsolatedError):
+            found.append(_look(path))
+    return found
 
 
 def _is_elsewhere(place: Stack) -> bool:

@@ -98,9 +98,7 @@ def save_header(device: Path, file: Path, sysroot: Sysroot, now: float) -> Saved
                         "device": str(device),
                         "size_bytes": size,
                     }
-                    _publish(temporary, file)
-                    text = json.dumps(manifest, indent=2).encode() + b"\n"
-                    _publish(_write(manifest_path(file), text), manifest_path(file))
+                    _publish_with_manifest(temporary, file, manifest)
                     return SavedHeader(file, manifest)
             finally:
                 with suppress(FileNotFoundError):
@@ -173,6 +171,17 @@ def _write(file: Path, content: bytes) -> Path:
             f"cannot write {plain(str(file))}: {error.strerror}", hint="see its directory, or name another file"
         ) from error
     return temporary
+
+
+def _publish_with_manifest(temporary: Path, file: Path, manifest: dict[str, str | int]) -> None:
+    """Give both files their names; on a full disk neither gets one."""
+    beside = _write(manifest_path(file), json.dumps(manifest, indent=2).encode() + b"\n")
+    try:
+        _publish(temporary, file)
+        _publish(beside, manifest_path(file))
+    finally:
+        with suppress(FileNotFoundError):
+            beside.unlink()
 
 
 def _publish(temporary: Path, file: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.collection import Done, run_cli
-from support.programs import require_program
+from support.programs import require_program, require_root
 from support.watching import watching
 
 CHEAP = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
@@ -65,6 +65,13 @@ class Luks:
         found = {(e["id"], e["severity"]) for e in done.json["findings"] if e["severity"] in ("warning", "critical")}
         done.expect(1 if found else 0)
         return found
+
+    def bad_on(self, device: str) -> set[tuple[str, str]]:
+        """Return the same of a block device, and see that nothing opened it for writing."""
+        with watching(Path(device)) as seen:
+            done = run_cli(self.base / "state", "luks", "check", "--json", device).expect(1)
+        assert seen == {"read"}
+        return {(e["id"], e["severity"]) for e in done.json["findings"] if e["severity"] in ("warning", "critical")}
 
     def damage(self, offset: int, content: bytes) -> None:
         with self.image.open("r+b") as file:
@@ -161,6 +168,26 @@ def test_a_reencryption_that_was_only_begun(luks: Luks) -> None:
     luks.format(*CHEAP)
     luks.cryptsetup("reencrypt", "--init-only", *CHEAP, "--key-file", luks.keys[0], str(luks.image))
     assert {("hdr.require", "critical"), ("hdr.reencrypt", "critical")} <= luks.bad()
+
+
+def test_a_block_device(luks: Luks) -> None:
+    """A loop device: it is found in sysfs, only read, and a reencryption on it is seen until it has ended."""
+    require_root("make loop devices")
+    luks.format(*CHEAP)
+    program = require_program("losetup", "mount")
+    done = subprocess.run([program, "--find", "--show", luks.image], capture_output=True, text=True, check=True)
+    device = done.stdout.strip()
+    try:
+        first = luks.bad_on(device)
+        assert {("slot.kdf", "critical"), ("bak.exists", "warning")} <= first
+        assert not {name for name, _ in first if name.startswith("hdr.")}
+        luks.cryptsetup("reencrypt", "--init-only", *CHEAP, "--key-file", luks.keys[0], device)
+        assert {("hdr.require", "critical"), ("hdr.reencrypt", "critical")} <= luks.bad_on(device)
+        luks.cryptsetup("reencrypt", "--resume-only", "--key-file", luks.keys[0], device)
+        assert not {name for name, _ in luks.bad_on(device) if name.startswith("hdr.")}
+        run_cli(luks.base / "state", "luks", "backup-header", device, luks.base / "a.hdr").expect_error(3, "same")
+    finally:
+        subprocess.run([program, "--detach", device], check=True)
 
 
 def test_tokens_and_unbound_keys(luks: Luks) -> None:

@@ -21,11 +21,7 @@ _REENCRYPT = "copy the data to a volume with aes-xts-plain64, or cryptsetup reen
 def check_mode(on: HeaderSubject) -> Iterator[Finding]:
     """Say whether cipher, mode and key protect the data (cryptsetup's FAQ, 5.14 to 5.16)."""
     metadata = on.reading.metadata
-    if metadata is None:
-        return
-    for segment in metadata.current_segments:
-        if not segment.encryption:
-            continue
+    for segment in _encrypted(metadata):
         severity, detail = _weigh(on, metadata, segment)
         target = f"--header {on.path} {on.data_path or 'DATADEVICE'}" if on.is_detached else on.path
         repair = f"{_REENCRYPT} {target}, after a backup" if severity >= Severity.WARNING else ""
@@ -34,16 +30,9 @@ def check_mode(on: HeaderSubject) -> Iterator[Finding]:
 
 def check_sector(on: HeaderSubject) -> Iterator[Finding]:
     """Say whether sectors of the encryption fit the device."""
-    metadata = on.reading.metadata
-    if metadata is None:
-        return
-    for segment in metadata.current_segments:
-        if not segment.encryption:
-            continue
+    for segment in _encrypted(on.reading.metadata):
         subject = f"segment {segment.id}"
-        size = segment.size
-        if size is None and on.data_bytes is not None:
-            size = on.data_bytes - segment.offset
+        size = _size(on, segment)
         if size is not None and size > 0 and size % segment.sector_bytes:
             detail = f"its {size} bytes are no multiple of its sectors of {segment.sector_bytes} bytes"
             advice = "the device was resized: give it a size that fits, or it does not open"
@@ -58,16 +47,25 @@ def check_sector(on: HeaderSubject) -> Iterator[Finding]:
             yield on.ok("ciph.sector", f"sectors of {segment.sector_bytes} bytes", subject)
 
 
-def _weigh(on: HeaderSubject, metadata: Metadata, segment: Segment) -> tuple[Severity, str]:
+def _encrypted(metadata: Metadata | None) -> list[Segment]:
+    return [segment for segment in metadata.current_segments if segment.encryption] if metadata else []
+
+
+def _size(on: HeaderSubject, segment: Segment) -> int | None:
+    """Return how long a segment is, in bytes; None where nobody knows the size of the device that it reaches to."""
+    if segment.size is None and on.data_bytes is not None:
+        return on.data_bytes - segment.offset
+    return segment.size
+
+
+def _weigh(on: HeaderSubject, metadata: Metadata | None, segment: Segment) -> tuple[Severity, str]:
     name = plain_cipher(segment.encryption)
     if not name:
         return Severity.UNKNOWN, f"{segment.encryption}: a form that is not understood"
     key_bits = _key_bits(metadata, segment)
     detail = f"{name}, {key_bits} bits" if key_bits else name
     cipher, _, mode = name.partition("-")
-    size = segment.size
-    if size is None and on.data_bytes is not None:
-        size = on.data_bytes - segment.offset
+    size = _size(on, segment)
     if cipher in ("arc4", "des", "des3_ede", "cipher_null", "null"):
         return Severity.CRITICAL, f"{detail}: that cipher protects nothing"
     if mode == "ecb" or mode.startswith("ecb-") or "ecb(" in cipher:
@@ -85,8 +83,10 @@ def _weigh(on: HeaderSubject, metadata: Metadata, segment: Segment) -> tuple[Sev
     return Severity.OK, detail
 
 
-def _key_bits(metadata: Metadata, segment: Segment) -> int:
+def _key_bits(metadata: Metadata | None, segment: Segment) -> int:
     """Return the bits of the volume key, as the slots that hold it tell; 0 without such a slot."""
+    if metadata is None:
+        return 0
     for digest in metadata.digests.values():
         if segment.id in digest.segments:
             for number in digest.keyslots:

@@ -132,5 +132,8 @@ def check_log(facts: Facts) -> Iterator[Finding]:
         )
     if not found:
         yield Finding(
-            "dev.log", Severity.OK, devices[0].name, f"no error of {', '.join(sorted(names))} in the kernel log"
+            "dev.log",
+            Severity.OK,
+            devices[0].name,
+            f"no error of {', '.join(sorted(names))} in the kernel log{facts.log_span}",
         )

@@ -46,7 +46,9 @@ def check_integrity(facts: Facts) -> Iterator[Finding]:
             "`regstore fsck`, and restore them",
         )
     else:
-        yield Finding("map.integrity", Severity.OK, crypt.name, "the kernel log has no integrity error")
+        yield Finding(
+            "map.integrity", Severity.OK, crypt.name, f"the kernel log has no integrity error{facts.log_span}"
+        )
 
 
 def _check_layer(facts: Facts, device: Device) -> Iterator[Finding]:

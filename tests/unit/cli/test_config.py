@@ -18,6 +18,7 @@ from regstore.cli.option_names import OPTION_NAMES
 from regstore.registry.host import find_registries
 from support.collection import Done, run_cli
 from support.images import layers
+from support.programs import require_root
 from support.volume import VolumeWriter
 
 
@@ -157,8 +158,7 @@ class TestMistakes:
         run(text, "config", "check").expect_error(2, "keep_daily")
 
     def test_a_file_that_others_may_write(self, run: Callable[..., Done], volume: Path, tmp_path: Path) -> None:
-        if os.geteuid() != 0:
-            pytest.skip("only root is protected from others")
+        require_root("be protected from others")
         run(named(volume), "gc", "plan", "main").expect(0)
         (tmp_path / "home/regstore/config.toml").chmod(0o666)
         run(named(volume), "gc", "plan", "main").expect_error(2, "written by others")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +118,77 @@ def test_wrong_use(check: Callable[..., Done], image: Image, tmp_path: Path) -> 
     os.mkfifo(tmp_path / "pipe")
     check("--test-key-file", tmp_path / "pipe", image.path).expect_error(2, "regular")
     check(tmp_path / "pipe").expect_error(2)
+
+
+_HANGING = """
+import os, sys, time
+target, real = sys.argv[-1], os.stat
+
+def stat(path, *arguments, **options):
+    if isinstance(path, (str, os.PathLike)) and os.fspath(path) == target:
+        time.sleep(60)
+    return real(path, *arguments, **options)
+
+os.stat = stat
+from regstore.cli.main import main
+main()
+"""
+
+
+def test_a_directory_that_does_not_answer(tmp_path: Path) -> None:
+    """As on a suspended volume whose inodes are no longer in memory: whoever asks for it never returns."""
+    root = tmp_path / "registry"
+    root.mkdir()
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _HANGING, "luks", "check", "--json", str(root)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
+    )
+    assert time.monotonic() - started < 20
+    assert json.loads(done.stdout)["target"] == "directory"
+
+
+class TestKeyFiles:
+    """How cryptsetup is asked, seen by a program in its place."""
+
+    @pytest.fixture
+    def programs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        then = f"ulimit -c > {tmp_path}/core; tr '\\0' '\\n' < /proc/$$/environ > {tmp_path}/environ"
+        luks_trees.fake_program(tmp_path / "bin", "cryptsetup", "Key slot 1 unlocked.\n", then=then)
+        monkeypatch.setenv("PATH", luks_trees.first_on_path(tmp_path / "bin"))
+        return tmp_path / "bin"
+
+    def opens(self, check: Callable[..., Done], image: Image, *words: object) -> dict[str, str]:
+        key = image.path.with_name("key")
+        key.write_text("Zwetschgenknoedel")
+        document = check("--json", "--test-key-file", key, *words, image.path).json
+        (found,) = [finding for finding in document["findings"] if finding["id"] == "slot.opens"]
+        assert isinstance(found, dict)
+        return found
+
+    def test_without_locks_tokens_and_core_dumps(
+        self, check: Callable[..., Done], image: Image, programs: Path, tmp_path: Path
+    ) -> None:
+        assert self.opens(check, image)["detail"] == "it opens keyslot 1"
+        (call,) = (programs / "cryptsetup.calls").read_text().splitlines()
+        assert "--disable-locks" in call
+        assert "--test-passphrase" in call
+        assert "--token-type none-of-the-tokens" in call
+        assert "Zwetsch" not in call + (tmp_path / "environ").read_text()
+        assert (tmp_path / "core").read_text().strip() == "0"
+
+    def test_memory_is_looked_at_first(
+        self, check: Callable[..., Done], image: Image, programs: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "tree/proc").mkdir(parents=True)
+        (tmp_path / "tree/proc/meminfo").write_text("MemTotal: 8000000 kB\nMemAvailable: 60000 kB\n")
+        found = self.opens(check, image, "--sysroot", tmp_path / "tree")
+        assert (found["severity"], found["detail"][:9]) == ("unknown", "not tried")
+        assert not (programs / "cryptsetup.calls").exists()
 
 
 def test_text_from_a_header_is_escaped(check: Callable[..., Done], image: Image) -> None:

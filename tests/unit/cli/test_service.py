@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 
 from regstore.service import make_cron, make_units
 from support.collection import Done, run_cli
+from support.programs import require_program
 
 CONFIG = """
 [registry.main]
@@ -56,9 +56,7 @@ def test_units(run: Callable[..., Done], tmp_path: Path) -> None:
 
 
 def test_systemd_understands_them(tmp_path: Path) -> None:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        return  # where there is no systemd nobody installs units
+    program = require_program("systemd-analyze", "systemd")
     for unit in make_units(
         sys.executable, "/etc/regstore/50%/config.toml", ["/srv/a b", "/srv/c%d"], (2, 30), str(tmp_path)
     ):

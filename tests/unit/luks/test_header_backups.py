@@ -43,6 +43,10 @@ def save(image: Path, file: Path) -> SavedHeader:
     return save_header(image, file, Sysroot(), NOW)
 
 
+def _full(_: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
 class TestSaving:
     def test_the_header_area_and_a_manifest(self, image: Image, elsewhere: Path) -> None:
         before = image.path.read_bytes()
@@ -126,8 +130,19 @@ class TestSaving:
         assert list(elsewhere.iterdir()) == []
 
     def test_a_full_disk(self, image: Image, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fsync(_: int) -> None:
-            raise OSError(28, "No space left on device")
+        monkeypatch.setattr(os, "fsync", _full)
+        with pytest.raises(StorageFailedError, match="No space left"):
+            save(image.path, elsewhere / "a.hdr")
+        assert list(elsewhere.iterdir()) == []
+
+    def test_a_disk_that_is_full_for_the_manifest(
+        self, image: Image, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = os.fsync
+        calls = iter([real])
+
+        def fsync(file: int) -> None:
+            next(calls, _full)(file)
 
         monkeypatch.setattr(os, "fsync", fsync)
         with pytest.raises(StorageFailedError, match="No space left"):
