@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from regstore.luks.policy import Policy
 
 _JOB = "luks check"
+_NO_BACKUP = "no_header_backup_since"
 
 
 @click.group(
@@ -128,13 +129,17 @@ def check_command(session: Session, /, target: str | None, **arguments: Any) -> 
     sysroot = Sysroot(Path(arguments["sysroot"])) if arguments["sysroot"] else Sysroot()
     started = time.time()
     location = str(Path(target).absolute())
-    last_run = None
+    last_run, no_backup_seconds = None, 0.0
     if not arguments["nagios"] and not sysroot.is_other:
         # Under the name that the registry's other jobs have.
         registry = f"file://{location}" if kind_of(sysroot, Path(target)) is Kind.ROOT else location
         last = read_jobs(registry).get(_JOB)
         last_run = last.last_run_at if last else None
-        session.begin_job(_JOB, registry)
+        job = session.begin_job(_JOB, registry)
+        if not arguments["backups"]:
+            since = (last.numbers if last else {}).get(_NO_BACKUP, started)
+            job.numbers[_NO_BACKUP] = since
+            no_backup_seconds = started - since
     system = Options(
         mount_point=arguments["mount_point"] or "",
         expected_uuid=arguments["uuid"] or "",
@@ -146,6 +151,7 @@ def check_command(session: Session, /, target: str | None, **arguments: Any) -> 
         system=system,
         header=_path(arguments["header"]),
         backups=tuple(Path(file) for file in arguments["backups"]),
+        no_backup_seconds=no_backup_seconds,
         key_file=_path(arguments["test_key_file"]),
         rescue_bytes=arguments["rescue_memory"],
         sysroot=sysroot,

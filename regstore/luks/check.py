@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from regstore.luks.stack import Stack
 
 _LOOK_SECONDS = 2.0
+BACKUP_GRACE_SECONDS = 30 * 86400.0
+"""How long a volume may be without a header backup until that is critical."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class CheckOptions:
         system: of the checks of the system side.
         header: a detached header; what crypttab says when None.
         backups: files of header backups.
+        no_backup_seconds: for how long no header backup has been named.
         key_file: prove that it opens the volume.
         rescue_bytes: the memory of the system that would open the volume after a disaster.
         sysroot: where the system's files lie.
@@ -55,6 +58,7 @@ class CheckOptions:
     system: Options = field(default_factory=Options)
     header: Path | None = None
     backups: tuple[Path, ...] = ()
+    no_backup_seconds: float = 0.0
     key_file: Path | None = None
     rescue_bytes: int | None = None
     sysroot: Sysroot = field(default_factory=Sysroot)
@@ -228,7 +232,10 @@ class _Check:
                 place = self._header_file or self._data_node
                 advice = f"make one, and keep it on another disk: regstore luks backup-header {place} FILE"
                 detail = "no header backup is named (--header-backup FILE): a damaged header is the end of the data"
-                yield Finding("bak.exists", Severity.WARNING, name, detail, advice)
+                is_late = self._options.no_backup_seconds > BACKUP_GRACE_SECONDS
+                if is_late:
+                    detail += f"; so it has been for {self._options.no_backup_seconds / 86400:.0f} days"
+                yield Finding("bak.exists", Severity.CRITICAL if is_late else Severity.WARNING, name, detail, advice)
             return
         for file in self._options.backups:
             backup = look_at_backup(file, self._stack, self._sysroot, self._header_file)

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from regstore.jobs import read_jobs
+from regstore.luks.check import CheckOptions, check_volume
+from regstore.luks.sysroot import Sysroot
 from support import luks_trees
 from support.collection import Done, run_cli
 from support.luks_headers import Image
@@ -197,6 +200,29 @@ def test_text_from_a_header_is_escaped(check: Callable[..., Done], image: Image)
         text = check(*words, image.path).stdout
         assert "\x1b" not in text
         assert "\x07" not in text
+
+
+def test_since_when_no_header_backup_is_named(tmp_path: Path, check: Callable[..., Done], image: Image) -> None:
+    location = str(image.path)
+    check(image.path).expect(0)
+    directory = tmp_path / "state" / "regstore"
+    first = read_jobs(location, directory)["luks check"]
+    check(image.path).expect(0)
+    again = read_jobs(location, directory)["luks check"]
+    assert again.last_run_at > first.last_run_at
+    assert again.numbers == first.numbers == {"no_header_backup_since": pytest.approx(first.last_run_at, abs=1)}
+    check("--header-backup", image.path, image.path)
+    assert read_jobs(location, directory)["luks check"].numbers == {}
+
+
+@pytest.mark.parametrize(("days", "severity"), [(0, "warning"), (29, "warning"), (31, "critical")])
+def test_a_volume_without_header_backup(tmp_path: Path, days: int, severity: str) -> None:
+    tree = luks_trees.luks2(tmp_path / "tree")
+    (tree.directory / "dev").mkdir(exist_ok=True)
+    Image(tree.directory / "dev" / "vdb").write(uuid=luks_trees.UUID)
+    options = CheckOptions(no_backup_seconds=days * 86400.0, sysroot=Sysroot(tree.directory))
+    findings = check_volume(Path(luks_trees.ROOT), options).findings
+    assert [finding.severity.word for finding in findings if finding.id == "bak.exists"] == [severity]
 
 
 class TestRecordedSystems:
