@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from operator import mul
 from typing import TYPE_CHECKING
 
 from regstore.luks.source import ReadFailedError
@@ -57,5 +58,6 @@ def read_material(source: Source, slot: Keyslot) -> Material:
 
 def chi_square(block: bytes) -> float:
     """Return Pearson's chi-squared of the byte values against an even spread: about 255 for random bytes."""
-    counts = Counter(block)
-    return sum(count * count for count in counts.values()) * 256 / len(block) - len(block)
+    counts = Counter(block).values()
+    squares: int = sum(map(mul, counts, counts))
+    return squares * 256 / len(block) - len(block)

@@ -215,7 +215,7 @@ def test_a_wrong_passphrase_ends_within_seconds(place: Place, environment: dict[
 
     place.backup("list", *words, place.location, **environment).expect_error(4, "key-wrong")
 
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60  # nothing waits for an answer that nobody gives
 
 
 def test_no_passphrase_at_all_is_said_at_once(place: Place) -> None:

@@ -78,7 +78,7 @@ def test_a_smartctl_that_hangs_under_a_suspended_volume(tree_directory: Path, pr
     started = time.monotonic()
 
     assert told(ask("dev.smart", suspended(tree_directory))) == [("unknown", "vdb")]
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30  # smartctl would take 60
 
 
 def test_an_image_has_no_disk(tree_directory: Path, tmp_path: Path, ask) -> None:

@@ -71,7 +71,7 @@ def test_a_suspended_volume_is_answered_soon(tree_directory: Path, programs: Pat
 
     findings = list(check_stack(tree.sysroot, tree.stack(), header()))
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30  # each of the three would take 60
     assert "map.suspended" in {finding.id for finding in findings if finding.severity is Severity.CRITICAL}
 
 

@@ -96,7 +96,7 @@ def test_without_checksums_every_copy_is_read_at_the_target(source: MemoryDriver
 def test_a_limit_does_not_hold_back_what_does_not_pass_here(source: MemoryDriver, target: CopyingMemory) -> None:
     began = time.monotonic()
     migrate(source, target, bandwidth=1000)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # it would take 150
 
 
 @pytest.mark.parametrize("tells_checksums", [True, False])

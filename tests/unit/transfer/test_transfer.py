@@ -234,11 +234,11 @@ def test_bytes_are_held_back_and_other_counts_are_not() -> None:
     started = time.monotonic()
     paced.start("items", 10)
     paced.advance(5000)
-    assert time.monotonic() - started < 0.1
+    assert time.monotonic() - started < 4  # at this rate it would be 5
     paced.start("data", 1300, "B")
     paced.advance(1000)
     paced.advance(300)
-    assert 0.25 < time.monotonic() - started < 2
+    assert 0.25 < time.monotonic() - started < 5
     paced.finish()
 
 
