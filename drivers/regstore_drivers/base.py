@@ -213,6 +213,19 @@ class HasLocalPath(Protocol):
 
 
 @runtime_checkable
+class HasTransferOptions(Protocol):
+    """The storage is reached over connections, and the caller decides how many, and how large one request may be."""
+
+    def with_transfer_options(self, *, jobs: int, multipart_threshold: int | None = None) -> Driver:
+        """Return a driver of the same place.
+
+        Args:
+            jobs: how many requests may run at the same time.
+            multipart_threshold: bytes above which objects are written in parts; None leaves it as it is.
+        """
+
+
+@runtime_checkable
 class HasCapacity(Protocol):
     """The storage knows its size."""
 

@@ -12,7 +12,7 @@ from regstore.backup.listing import FOREIGN
 from regstore.backup.store import Store
 from regstore.errors import RefusedError, StorageFailedError, UsageError
 from regstore.registry.location import path_of_location
-from regstore_drivers.base import HasLocalPath
+from regstore_drivers.base import HasLocalPath, HasTransferOptions
 from regstore_drivers.errors import AlreadyExists, NotFound
 from regstore_drivers.url import open_driver
 
@@ -31,7 +31,7 @@ def init_store(location: str, jobs: int = 16) -> Store:
         RefusedError: something else lies there.
         DriverError: it cannot be written.
     """
-    driver = _open_location(location, is_new=True)
+    driver = _open_location(location, jobs, is_new=True)
     names = [name for name in driver.list_dir("") if name not in FOREIGN]
     if layout.FORMAT in names:
         raise UsageError(f"there is a store at {driver.location} already", code="store-exists")
@@ -58,7 +58,7 @@ def open_store(location: str, jobs: int = 16) -> Store:
         UsageError: there is none, or it is of a version that this regstore does not read.
         DriverError: the storage cannot be reached.
     """
-    driver = _open_location(location, is_new=False)
+    driver = _open_location(location, jobs, is_new=False)
     try:
         version, identity = _parse_format(driver.read(layout.FORMAT))
     except NotFound:
@@ -92,7 +92,7 @@ def _no_store(location: str) -> UsageError:
     )
 
 
-def _open_location(location: str, *, is_new: bool) -> Driver:
+def _open_location(location: str, jobs: int, *, is_new: bool) -> Driver:
     if "://" in location and not location.startswith("file:"):
         from regstore_drivers.wrappers import Retrying  # only object stores need it
 
@@ -100,6 +100,8 @@ def _open_location(location: str, *, is_new: bool) -> Driver:
             driver = open_driver(location)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        if isinstance(driver, HasTransferOptions):
+            driver = driver.with_transfer_options(jobs=jobs)
         return driver if isinstance(driver, HasLocalPath) else Retrying(driver)
     path = os.path.abspath(path_of_location(location))
     if not os.path.isdir(path):

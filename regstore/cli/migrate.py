@@ -22,7 +22,7 @@ from regstore.cli.migrate_output import (
 )
 from regstore.cli.named import REGISTRY_END
 from regstore.cli.output import mention_dead, show_image_findings, show_json
-from regstore.cli.parameters import BANDWIDTH, DELETE_LIMIT, parse_attributes, safety_option
+from regstore.cli.parameters import BANDWIDTH, DELETE_LIMIT, SIZE, parse_attributes, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.durations import parse_duration
 from regstore.errors import UsageError
@@ -65,6 +65,8 @@ _COPYING = [
         help="No more bytes a second than that (50MiB), or by the clock: '08:00,10MiB 20:00,off'.",
     ),
 ]
+_PART_BYTES = (5 * 1024**2, 5 * 1024**3)
+"""Of S3: docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html."""
 _JOBS = click.option("--jobs", type=click.IntRange(1, 256), help="Blobs at once (default: what suits the storage).")
 _OUTPUT = [
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
@@ -166,6 +168,12 @@ EXAMPLES
     *_COPYING,
     _JOBS,
     click.option("--readback", is_flag=True, help="Read what was written again, and hash it."),
+    click.option(
+        "--multipart-threshold",
+        type=SIZE,
+        metavar="SIZE",
+        help="Larger blobs go into a bucket in parts; others are held in memory (default: 64MiB).",
+    ),
     safety_option("--cut-over", is_flag=True, help="SRC takes no more pushes: the last delta, proof, configuration."),
     safety_option(
         "--registry-url",
@@ -313,6 +321,9 @@ def _open(
     if arguments["mirror"] and arguments["since"]:
         raise UsageError("--mirror and --since do not go together: a tag that was not pushed since is not gone")
     jobs = arguments["jobs"]
+    threshold = arguments.get("multipart_threshold")
+    if threshold is not None and not _PART_BYTES[0] <= threshold <= _PART_BYTES[1]:
+        raise UsageError("--multipart-threshold is from 5MiB to 5GiB: S3 takes no smaller parts and no larger ones")
     options = migrate.MigrateOptions(
         _selection(arguments),
         is_mirror=arguments["mirror"],
@@ -322,7 +333,8 @@ def _open(
         reads_back=arguments.get("readback", False),
         attributes=parse_attributes(arguments.get("owner"), arguments.get("mode")),
     )
-    return open_registry(src, jobs or 16), open_target(dst, jobs or 16, is_making=is_making), options
+    target = open_target(dst, jobs or 16, is_making=is_making, multipart_threshold=threshold)
+    return open_registry(src, jobs or 16), target, options
 
 
 def _selection(arguments: dict[str, Any]) -> migrate.Selection:

@@ -57,7 +57,7 @@ class RegistryConfig:
         """Tell whether credentials of the storage stand in the file."""
         return any(self.parameters.get(name) for name in _SECRETS)
 
-    def open_driver(self, jobs: int) -> Driver:
+    def open_driver(self) -> Driver:
         """Open the storage that the registry uses.
 
         Raises:
@@ -66,12 +66,12 @@ class RegistryConfig:
         if self.driver == "filesystem":
             return open_driver(self.root_directory)
         if self.driver in ("s3", "s3aws"):
-            return self._open_s3(jobs)
+            return self._open_s3()
         raise UsageError(
             f"{self.path}: there is no driver for storage.{self.driver}", hint="regstore reads filesystem and s3"
         )
 
-    def _open_s3(self, jobs: int) -> Driver:
+    def _open_s3(self) -> Driver:
         from regstore_drivers.s3 import S3Driver, S3Options
 
         get = self.parameters.get
@@ -93,7 +93,6 @@ class RegistryConfig:
                 encrypt=encrypt,
                 key_id=str(get("keyid")) if get("keyid") and encrypt else None,
                 acl=str(get("objectacl")) if get("objectacl") else None,
-                jobs=jobs,
                 access_key=str(get("accesskey")) if get("accesskey") else None,
                 secret_key=str(get("secretkey")) if get("secretkey") else None,
                 session_token=str(get("sessiontoken")) if get("sessiontoken") else None,

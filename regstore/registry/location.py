@@ -12,7 +12,7 @@ from regstore.errors import UsageError
 from regstore.registry.config import RegistryConfig, read_config
 from regstore.registry.listing import ListingVolume
 from regstore.registry.local import LocalVolume
-from regstore_drivers.base import READ_LIMIT_BYTES, Driver, HasLocalPath
+from regstore_drivers.base import READ_LIMIT_BYTES, Driver, HasLocalPath, HasTransferOptions
 from regstore_drivers.errors import DriverError, NotFound
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.url import open_driver
@@ -80,8 +80,13 @@ class Registry:
         return True
 
 
-def open_registry(location: str, jobs: int = 16) -> Registry:
+def open_registry(location: str, jobs: int = 16, *, multipart_threshold: int | None = None) -> Registry:
     """Open the registry at a location: a directory, a URL, or the registry's own config.yml.
+
+    Args:
+        location: of the registry.
+        jobs: requests at once on an object store.
+        multipart_threshold: bytes above which an object store gets its objects in parts; None for 64 MiB.
 
     Raises:
         UsageError: there is no such path, no registry there, or the configuration cannot be understood.
@@ -90,12 +95,12 @@ def open_registry(location: str, jobs: int = 16) -> Registry:
     config = None
     if "://" not in location and os.path.isfile(location):
         config = read_config(location)
-        driver = config.open_driver(jobs)
+        driver = config.open_driver()
     elif "://" not in location or location.startswith("file:"):
         driver = open_driver(_find_root(path_of_location(location)))
     else:
-        driver = _open_url(location, jobs)
-    driver = _patient(driver)
+        driver = _open_url(location)
+    driver = _prepared(driver, jobs, multipart_threshold)
     registry = Registry(driver, config)
     if isinstance(driver, HasLocalPath):
         root = _find_root(driver.local_path(""))
@@ -106,10 +111,13 @@ def open_registry(location: str, jobs: int = 16) -> Registry:
     return registry
 
 
-def open_target(location: str, jobs: int = 16, *, is_making: bool = True) -> Registry:
+def open_target(
+    location: str, jobs: int = 16, *, is_making: bool = True, multipart_threshold: int | None = None
+) -> Registry:
     """Open the place where a registry is, or is to be: what `open_registry` takes, or an empty or new directory.
 
     A directory is made when its parent exists; without `is_making` it is only seen that it could be.
+    `multipart_threshold` is the size in bytes above which a bucket gets its objects in parts.
 
     Raises:
         UsageError: there is no such parent, or the configuration cannot be understood.
@@ -119,15 +127,15 @@ def open_target(location: str, jobs: int = 16, *, is_making: bool = True) -> Reg
     if is_path and not os.path.isfile(path_of_location(location)):
         _make_directory(path_of_location(location), is_making=is_making)
     try:
-        return open_registry(location, jobs)
+        return open_registry(location, jobs, multipart_threshold=multipart_threshold)
     except UsageError as error:
         if error.code != "no-registry" and (is_making or not is_path or os.path.exists(path_of_location(location))):
             raise
     if is_path and os.path.isfile(path_of_location(location)):
         config = read_config(location)
-        return Registry(_patient(config.open_driver(jobs)), config)
+        return Registry(_prepared(config.open_driver(), jobs, multipart_threshold), config)
     if not is_path:
-        return Registry(_patient(_open_url(location, jobs)))
+        return Registry(_prepared(_open_url(location), jobs, multipart_threshold))
     path = path_of_location(location)
     return Registry(open_driver(path) if os.path.isdir(path) else _AbsentDirectory(path))
 
@@ -219,18 +227,19 @@ def _no_registry(location: str) -> UsageError:
     )
 
 
-def _patient(driver: Driver) -> Driver:
-    """Return the driver of an object store with retries."""
+def _prepared(driver: Driver, jobs: int, multipart_threshold: int | None) -> Driver:
+    """Return the driver of an object store with so many connections, and with retries."""
     if isinstance(driver, HasLocalPath):
         return driver
+    if isinstance(driver, HasTransferOptions):
+        driver = driver.with_transfer_options(jobs=jobs, multipart_threshold=multipart_threshold)
     from regstore_drivers.wrappers import Retrying  # only object stores are slow to load, and need it
 
     return Retrying(driver)
 
 
-def _open_url(location: str, jobs: int) -> Driver:
+def _open_url(location: str) -> Driver:
     try:
-        driver = open_driver(location)
+        return open_driver(location)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return driver

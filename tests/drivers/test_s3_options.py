@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from regstore_drivers.s3 import S3Driver, S3Options, from_url
@@ -146,3 +148,14 @@ def test_client_gets_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.meta.endpoint_url == "http://s3.eu-central-1.amazonaws.com"
     assert client.meta.config.__dict__["_user_provided_options"]["max_pool_connections"] == 7
     driver.close()
+
+
+def test_another_number_of_connections_and_another_threshold() -> None:
+    driver = from_url("s3://b/prefix?region=eu-central-1", access_key="a", secret_key="b", jobs=7)
+
+    wider = driver.with_transfer_options(jobs=40, multipart_threshold=5 << 20)
+
+    assert wider.options == replace(driver.options, jobs=40)
+    assert wider.options.jobs == 40
+    assert wider._threshold == 5 << 20
+    assert wider.with_transfer_options(jobs=3)._threshold == 5 << 20

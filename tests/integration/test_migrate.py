@@ -517,6 +517,28 @@ def test_a_plan_and_a_run_say_what_the_server_copies(
     assert document["server_copied_bytes"] == document["copied_bytes"] > len(LARGE)
 
 
+@pytest.mark.s3
+def test_above_a_threshold_blobs_go_in_parts(
+    tmp_path: Path, state: Path, make_registry: MakeRegistry, seaweed: SeaweedServer, s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    data = random.Random(6).randbytes(6 << 20)
+    VolumeWriter(tmp_path / "old").push_image("app", "v1", [data])
+
+    def tag_after(prefix: str, *options: str) -> str | None:
+        place = bucket_place(seaweed, s3_bucket, prefix)
+        Move(directory_place(tmp_path / "old"), place, state, make_registry).command("run", "-q", *options).expect(0)
+        for name, value in place.environment.items():
+            monkeypatch.setenv(name, value)
+        return open_registry(place.location).driver.stat(blob_key(digest_of(data))).etag
+
+    assert "-" not in (tag_after("whole") or "")
+    assert (tag_after("parts", "--multipart-threshold", "5MiB") or "").strip('"').endswith("-1")
+    move = Move(directory_place(tmp_path / "old"), bucket_place(seaweed, s3_bucket, "no"), state, make_registry)
+    for size in ("1MiB", "6GiB"):
+        move.command("run", "--multipart-threshold", size).expect_error(2, "from 5MiB to 5GiB")
+
+
 @pytest.mark.registry
 def test_a_read_only_registry_is_quiet_by_its_own_word(
     tmp_path: Path, state: Path, make_registry: MakeRegistry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,11 @@ class S3Driver(S3Reader, Driver):
         self._begun: dict[str, str] = {}
         self._on_begin: Callable[[MultipartUpload], object] | None = None
         self._part_min = part_min
+
+    def with_transfer_options(self, *, jobs: int, multipart_threshold: int | None = None) -> S3Driver:
+        """Return a driver with connections of its own. See `HasTransferOptions`."""
+        threshold = self._threshold if multipart_threshold is None else multipart_threshold
+        return S3Driver(replace(self.options, jobs=jobs), multipart_threshold=threshold, part_min=self._part_min)
 
     @property
     def has_conditional_writes(self) -> bool | None:

@@ -141,7 +141,7 @@ def _reopen(source: str | RegistryConfig) -> ReadDriver:
     if isinstance(source, str):
         return _reopened(source)
     if source.path not in _from_config:
-        _from_config[source.path] = _retrying(source.open_driver(1))
+        _from_config[source.path] = _retrying(source.open_driver())
     return _from_config[source.path]
 
 

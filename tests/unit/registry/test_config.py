@@ -96,7 +96,7 @@ def test_a_packaged_file(read: Read, tmp_path: Path) -> None:
     assert (config.driver, config.parameters) == ("filesystem", {"rootdirectory": "/srv/registry"})
     assert (config.cache, config.deletes, config.is_read_only) == ("inmemory", True, False)
     assert config.path == str(tmp_path / "config.yml")
-    driver = config.open_driver(1)
+    driver = config.open_driver()
     assert isinstance(driver, FilesystemDriver)
     assert driver.location == "file:///srv/registry"
 
@@ -105,7 +105,7 @@ def test_a_harbor_file(read: Read) -> None:
     config = read(HARBOR)
 
     assert (config.driver, config.cache, config.deletes, config.is_read_only) == ("s3", "redis", True, True)
-    driver = config.open_driver(4)
+    driver = config.open_driver()
     assert isinstance(driver, S3Driver)
     assert driver.location.startswith("s3://harbor/images?endpoint=")
     driver.close()
@@ -115,7 +115,7 @@ def test_the_root_directory_has_a_default(read: Read) -> None:
     for storage in ({"filesystem": None}, {"filesystem": {}}, {"filesystem": {"rootdirectory": ""}}, "filesystem"):
         config = read({"storage": storage})
         assert config.driver == "filesystem"
-        assert config.open_driver(1).location == "file:///var/lib/registry"
+        assert config.open_driver().location == "file:///var/lib/registry"
         assert (config.cache, config.deletes, config.is_read_only) == ("", False, False)
 
 
@@ -226,7 +226,7 @@ def test_a_bad_value_of_the_environment_is_named_and_not_shown(read: Read) -> No
 @pytest.mark.parametrize("name", ["azure", "gcs", "swift", "inmemory", "unknown"])
 def test_other_drivers_are_named(read: Read, name: str) -> None:
     with pytest.raises(UsageError, match=f"there is no driver for storage.{name}"):
-        read({"storage": {name: {}}}).open_driver(1)
+        read({"storage": {name: {}}}).open_driver()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_other_drivers_are_named(read: Read, name: str) -> None:
 )
 def test_wrong_parameters_are_usage_errors_and_keep_secrets(read: Read, parameters: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
-        read(s3(**parameters)).open_driver(1)
+        read(s3(**parameters)).open_driver()
 
     assert "storage.s3" in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -252,7 +252,7 @@ def test_secrets_are_never_shown(read: Read, driver: str) -> None:
     config = read(
         {"storage": {driver: s3(accesskey=ACCESS, secretkey=SECRET, sessiontoken="token-x")["storage"]["s3"]}}
     )
-    opened = config.open_driver(3)
+    opened = config.open_driver()
 
     for shown in (repr(config), str(config), f"{config}", repr(opened), str(opened), opened.location):
         for secret in (SECRET, ACCESS, "token-x"):
@@ -279,7 +279,7 @@ def test_secrets_are_never_shown(read: Read, driver: str) -> None:
     ],
 )
 def test_the_parameters_of_s3(read: Read, parameters: dict[str, Any], location: str) -> None:
-    driver = read(s3(**parameters)).open_driver(2)
+    driver = read(s3(**parameters)).open_driver()
 
     assert location in driver.location
     driver.close()
