@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,7 @@ from regstore_drivers.errors import (
 from regstore_drivers.s3 import S3Driver
 from regstore_drivers.s3.copying import Copy
 from regstore_drivers.s3.upload import part_size
+from regstore_drivers.wrappers import Retrying
 from support.fake_s3 import ETAG, HTTP_TIME, FakeS3, Reply, error, head
 
 pytestmark = pytest.mark.usefixtures("one_try")
@@ -131,6 +133,27 @@ def test_of_two_writers_one_wins(fake: FakeS3, fake_driver: S3Driver) -> None:
     fake.reply(error(404, "NoSuchKey"), error(409, "ConditionalRequestConflict"))
     with pytest.raises(Unavailable):
         fake_driver.write("a", b"hello", 5, if_absent=True)
+
+
+def test_what_exists_may_be_of_a_try_whose_answer_was_lost(
+    fake: FakeS3, fake_driver: S3Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regstore_drivers.s3.connection.ATTEMPTS", 3)
+    lost = [error(404, "NoSuchKey"), Reply(drop=True), error(412, "PreconditionFailed")]
+    fake.reply(*lost)
+    with pytest.raises(Unavailable, match="whose answer was lost"):
+        fake_driver.write("a", b"hello", 5, if_absent=True)
+
+    patient = Retrying(fake_driver, sleep=lambda _: None)
+    for tag, is_ours in ((ETAG, True), ('"00000000000000000000000000000000"', False)):
+        there = head(5, ETag=tag)
+        fake.reply(*lost, there, there)
+        if is_ours:
+            assert patient.write("a", b"hello", 5, if_absent=True).size == 5
+        else:
+            fake.reply(replace(there, body=b"world"))
+            with pytest.raises(AlreadyExists):
+                patient.write("a", b"hello", 5, if_absent=True)
 
 
 def test_a_server_that_ignores_conditions_is_found_out(fake: FakeS3, fake_driver: S3Driver) -> None:
@@ -334,6 +357,7 @@ def test_delete_believes_nothing_that_was_not_said(fake: FakeS3, fake_driver: S3
     ]
     sent = fake.requests[0]
     assert sent.headers["content-md5"] == base64.b64encode(hashlib.md5(sent.body).digest()).decode()
+    assert not [name for name in sent.headers if "checksum" in name]
     assert b"<Quiet>false</Quiet>" in sent.body
 
 

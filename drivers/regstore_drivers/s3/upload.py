@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError  # noqa: TID251
 
 from regstore_drivers.base import MultipartUpload
 from regstore_drivers.content import iter_promised
-from regstore_drivers.errors import AlreadyExists
+from regstore_drivers.errors import AlreadyExists, Unavailable
 from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, is_upload_gone, required
 
 if TYPE_CHECKING:
@@ -248,6 +248,10 @@ class Upload:
         if "IfNoneMatch" in extra and answer_of(error).status == 412:
             self._connection.has_conditions = True
             location = self._connection.options.location
+            if error.response["ResponseMetadata"].get("RetryAttempts"):
+                # boto3 has sent it before, and the answer to that was lost: what exists may be our own.
+                reason = "it exists already, perhaps of a try whose answer was lost"
+                raise Unavailable(reason, operation="write", key=self._key, location=location) from error
             raise AlreadyExists("it exists already", operation="write", key=self._key, location=location) from error
 
     def _learn(self, checksum: dict[str, str], condition: dict[str, str], accepted: dict[str, str]) -> None:
