@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from support.backup import contents_of
-from support.bad_line import Fault, Hangs, Lies, bad_line, cuts_often, fails_often, is_old
+from support.bad_line import Asked, Fault, Hangs, Lies, bad_line, cuts_often, fails_often, is_old
 from support.collection import Done, run_cli
 from support.images import layers
 from support.s3_server import REGION
@@ -71,3 +76,62 @@ def test_everything_arrives(
         run("restore", place("store"), tmp_path / "back").expect(0)
         assert contents_of(tmp_path / "back") == expected
         assert met <= set(line.met)
+
+
+class StopsAtPart:
+    """One part of an upload never gets an answer; all that come are noted."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self.came: list[int] = []
+        self.reached = threading.Event()
+
+    def __call__(self, dice: random.Random, asked: Asked) -> str:
+        if not (found := re.search(r"partNumber=(\d+)", asked.query)):
+            return ""
+        self.came.append(int(found[1]))
+        if self.came.count(self._number) > 1 or self.came[-1] != self._number:
+            return ""
+        self.reached.set()
+        return "hang"
+
+
+@pytest.mark.parametrize("command", ["backup", "restore", "migrate"])
+def test_a_killed_upload_goes_on_with_its_parts(
+    tmp_path: Path, seaweed: SeaweedServer, s3_bucket: str, command: str
+) -> None:
+    make_volume(tmp_path / "old", 70 << 20)
+    credentials = {"AWS_ACCESS_KEY_ID": seaweed.access_key, "AWS_SECRET_ACCESS_KEY": seaweed.secret_key}
+    fault = StopsAtPart(3)
+    with bad_line(seaweed.endpoint, fault) as line:
+        place = f"s3://{s3_bucket}/x?endpoint={quote(line.endpoint, safe=':/')}&region={REGION}"
+
+        def run(*words: object) -> Done:
+            return run_cli(tmp_path / "state", *words, environment=credentials)
+
+        words: list[object] = [command, "run", tmp_path / "old", place]
+        if command == "backup":
+            run("backup", "init", place).expect(0)
+            words = ["backup", "create", tmp_path / "old", place]
+        elif command == "restore":
+            run("backup", "init", tmp_path / "store").expect(0)
+            run("backup", "create", tmp_path / "old", tmp_path / "store").expect(0)
+            words = ["restore", tmp_path / "store", place]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "regstore", *map(str, words)],
+            env={**os.environ, **credentials, "XDG_STATE_HOME": str(tmp_path / "state")},
+        )
+        assert fault.reached.wait(60)
+        process.kill()
+        process.wait()
+        assert sorted(fault.came) == [1, 2, 3]
+
+        run(*words).expect(0)
+
+        assert sorted(fault.came) == [1, 2, 3, 3, 4, 5]
+        if command == "backup":
+            run("restore", place, tmp_path / "new").expect(0)
+        else:
+            run("migrate", "run", place, tmp_path / "new").expect(0)
+        assert contents_of(tmp_path / "new") == contents_of(tmp_path / "old")
+        assert "Uploads" not in seaweed.client().list_multipart_uploads(Bucket=s3_bucket)
