@@ -90,7 +90,8 @@ def fake() -> Iterator[FakeS3]:
 @pytest.fixture
 def fake_driver(fake: FakeS3, open_s3: OpenS3) -> S3Driver:
     """A driver on the fake server, that has seen its bucket; above 8 bytes it writes in parts of 1 MiB."""
-    opened = open_s3(fake, "bucket", "root", driver={"multipart_threshold": 8, "part_min": 1024 * 1024})
+    sizes = {"multipart_threshold": 8, "part_min": 1024 * 1024}
+    opened = open_s3(fake, "bucket", "root", driver={**sizes, "uses_fast": False})
     opened._connection.bucket_seen = True
     return opened
 

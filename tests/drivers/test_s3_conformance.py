@@ -22,6 +22,7 @@ class S3Suite(DriverSuite):
     copies_keep_mtime = False
     has_atomic_move = False
     many_keys = 60
+    uses_fast = True
 
     @pytest.fixture(autouse=True)
     def _small_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +42,7 @@ class TestSeaweedfs(S3Suite):
 
     @pytest.fixture
     def driver(self, seaweed: SeaweedServer, seaweed_shared_bucket: str, open_s3: OpenS3) -> S3Driver:
-        return open_s3(seaweed, seaweed_shared_bucket, uuid.uuid4().hex)
+        return open_s3(seaweed, seaweed_shared_bucket, uuid.uuid4().hex, driver={"uses_fast": self.uses_fast})
 
 
 class TestMoto(S3Suite):
@@ -49,4 +50,17 @@ class TestMoto(S3Suite):
 
     @pytest.fixture
     def driver(self, moto: MotoServer, moto_bucket: str, open_s3: OpenS3) -> S3Driver:
-        return open_s3(moto, moto_bucket, uuid.uuid4().hex)
+        return open_s3(moto, moto_bucket, uuid.uuid4().hex, driver={"uses_fast": self.uses_fast})
+
+
+@pytest.mark.s3
+class TestSeaweedfsByBoto(TestSeaweedfs):
+    """As without the extra `fast`."""
+
+    uses_fast = False
+
+
+class TestMotoByBoto(TestMoto):
+    """As without the extra `fast`."""
+
+    uses_fast = False

@@ -22,8 +22,10 @@ from regstore_drivers.errors import DriverError
 from regstore_drivers.s3.memory import MemoryBudget
 
 if TYPE_CHECKING:
+    from botocore.credentials import Credentials  # noqa: TID251
     from mypy_boto3_s3 import S3Client
 
+    from regstore_drivers.s3.fast import Fast
     from regstore_drivers.s3.options import S3Options
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -44,14 +46,18 @@ class Connection:
         memory: what uploads may hold.
     """
 
-    def __init__(self, options: S3Options) -> None:
+    def __init__(self, options: S3Options, *, uses_fast: bool = True) -> None:
         self.options = options
+        self._uses_fast = uses_fast
+        self._fast: Fast | None = None
         self.has_checksums = True
         self.has_conditions: bool | None = None
         self.bucket_seen = False
         self.memory = MemoryBudget()
         self._lock = threading.Lock()
         self._client: S3Client | None = None
+        self._credentials: Credentials | None = None
+        self._has_ca_bundle = False
         self._copying_client: S3Client | None = None
         self._clock: tuple[float, float] | None = None
 
@@ -70,6 +76,27 @@ class Connection:
             if self._copying_client is None:
                 self._copying_client = self._new_client(COPY_TIMEOUT_SECONDS)
             return self._copying_client
+
+    def fast(self, full: str, size: int) -> Fast | None:
+        """Return obstore's client, where it is installed and suits a request with that key and size."""
+        if not self._uses_fast:
+            return None
+        client = self.client
+        with self._lock:
+            if self._fast is None:
+                self._fast = self._new_fast(client)
+                self._uses_fast = self._fast is not None
+        return self._fast if self._fast and self._fast.takes(full, size) else None
+
+    def _new_fast(self, client: S3Client) -> Fast | None:
+        if self._credentials is None or (self._has_ca_bundle and client.meta.endpoint_url.startswith("https:")):
+            return None
+        from regstore_drivers.s3.fast import Fast  # only objects need it, not listings
+
+        try:
+            return Fast(client, self._credentials, self.options)
+        except ImportError:
+            return None
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -110,6 +137,8 @@ class Connection:
             aws_secret_access_key=options.secret_key,
             aws_session_token=options.session_token,
         )
+        self._credentials = session.get_credentials()
+        self._has_ca_bundle = core.get_config_variable("ca_bundle") is not None
         region = options.region or session.region_name or ("us-east-1" if options.endpoint else None)
         client = session.client(
             "s3",

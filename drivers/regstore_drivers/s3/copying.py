@@ -8,8 +8,9 @@ from urllib.parse import quote, urlencode
 from botocore.exceptions import ClientError  # noqa: TID251
 
 from regstore_drivers.errors import Unavailable
+from regstore_drivers.s3.attributes import attributes_of_copy
 from regstore_drivers.s3.errors import answer_of, required
-from regstore_drivers.s3.upload import aborting, attributes_of_copy, part_size
+from regstore_drivers.s3.upload import aborting, part_size
 
 if TYPE_CHECKING:
     from regstore_drivers.s3.connection import Connection

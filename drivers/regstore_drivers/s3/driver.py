@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError  # noqa: TID251
 from regstore_drivers.base import CopyFeatures, Deleted, Driver, Entry, MultipartUpload, Source, WriteFeatures
 from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey
 from regstore_drivers.s3.copying import Copy
-from regstore_drivers.s3.entries import entry_of, entry_of_put
+from regstore_drivers.s3.entries import entry_of
 from regstore_drivers.s3.errors import is_upload_gone, required, translated
 from regstore_drivers.s3.foreign import ForeignCopy, is_same_server
 from regstore_drivers.s3.options import DEFAULT_JOBS, S3Options, parse_url
@@ -60,6 +60,7 @@ class S3Driver(S3Reader, Driver):
         options: which bucket, and how objects are written.
         multipart_threshold: larger objects are written in parts.
         part_min: the size of the parts, as long as 10,000 of them are enough.
+        uses_fast: make small requests by obstore where it is installed.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class S3Driver(S3Reader, Driver):
         *,
         multipart_threshold: int = MULTIPART_THRESHOLD_BYTES,
         part_min: int = PART_MIN_BYTES,
+        uses_fast: bool = True,
     ) -> None:
-        super().__init__(options)
+        super().__init__(options, uses_fast=uses_fast)
+        self._uses_fast = uses_fast
         self._threshold = multipart_threshold
         self._begun: dict[str, str] = {}
         self._on_begin: Callable[[MultipartUpload], object] | None = None
@@ -78,7 +81,12 @@ class S3Driver(S3Reader, Driver):
     def with_transfer_options(self, *, jobs: int, multipart_threshold: int | None = None) -> S3Driver:
         """Return a driver with connections of its own. See `HasTransferOptions`."""
         threshold = self._threshold if multipart_threshold is None else multipart_threshold
-        return S3Driver(replace(self.options, jobs=jobs), multipart_threshold=threshold, part_min=self._part_min)
+        return S3Driver(
+            replace(self.options, jobs=jobs),
+            multipart_threshold=threshold,
+            part_min=self._part_min,
+            uses_fast=self._uses_fast,
+        )
 
     @property
     def has_conditional_writes(self) -> bool | None:
@@ -126,7 +134,7 @@ class S3Driver(S3Reader, Driver):
         (see `probe_writes`). When the answer to a write was lost and it is tried again, the key that exists
         may be our own: only its content can tell.
 
-        The time of what one request stored is the Date of its answer; LastModified may be some seconds older.
+        The time of what one request stored is the server's after it; LastModified may be some seconds older.
 
         Raises:
             AlreadyExists: `if_absent` and the key exists.
@@ -139,7 +147,7 @@ class S3Driver(S3Reader, Driver):
         written: Entry | None = None
         with translated("write", key, self._location):
             if size <= self._threshold:
-                written = entry_of_put(key, size, upload.put(source, size, digest, if_absent=if_absent))
+                written = upload.put(source, size, digest, if_absent=if_absent)
             else:
                 begun = self._begun.pop(key, None)
                 upload.put_parts(source, size, digest, if_absent=if_absent, part_min=self._part_min, begun=begun)

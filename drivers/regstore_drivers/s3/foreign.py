@@ -10,10 +10,11 @@ from botocore.exceptions import ClientError  # noqa: TID251
 
 from regstore_drivers.base import CopyFeatures, MultipartUpload
 from regstore_drivers.errors import CopyRefused, DriverError
+from regstore_drivers.s3.attributes import attributes_of_new
 from regstore_drivers.s3.copying import COPY_PART_MIN_BYTES, copy_parts
 from regstore_drivers.s3.entries import whole_sha256
 from regstore_drivers.s3.errors import answer_of, is_refusal, required, translated
-from regstore_drivers.s3.upload import aborting, attributes_of_new
+from regstore_drivers.s3.upload import aborting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -42,9 +42,9 @@ class S3Reader(ReadDriver):
 
     scheme = "s3"
 
-    def __init__(self, options: S3Options) -> None:
+    def __init__(self, options: S3Options, *, uses_fast: bool = True) -> None:
         self.options = options
-        self._connection = Connection(options)
+        self._connection = Connection(options, uses_fast=uses_fast)
         self._bucket = options.bucket
         self._root = f"{options.prefix}/" if options.prefix else ""
         self._location = options.location
@@ -98,6 +98,9 @@ class S3Reader(ReadDriver):
             TooLarge: it has more than `limit` bytes.
             ShortRead: not all of it came.
         """
+        data = self._get_fast("read", key)
+        if data is not None and len(data) <= limit:
+            return data
         body = self._get("read", key)
         with io.BufferedReader(body, BUFFER_BYTES) as stream:
             if body.size > limit:
@@ -114,6 +117,9 @@ class S3Reader(ReadDriver):
         if offset < 0 or (length is not None and length < 0):
             raise self._error("open", key, DriverError, f"no range: offset {offset}, length {length}")
         if offset == 0 and length is None:
+            data = self._get_fast("open", key)
+            if data is not None:
+                return io.BytesIO(data)
             return io.BufferedReader(self._get("open", key), BUFFER_BYTES)
         if length != 0:
             try:
@@ -202,6 +208,11 @@ class S3Reader(ReadDriver):
             if answer_of(error).status == 404:
                 reason = "there is no such bucket; check its name, the endpoint and the region"
                 raise self._error(operation, key, Unreachable, reason) from error
+
+    def _get_fast(self, operation: str, key: str) -> bytes | None:
+        full = self._full(operation, key)
+        fast = self._connection.fast(full, 0)
+        return fast.get(full) if fast else None
 
     def _get(self, operation: str, key: str, **more: str) -> Body:
         return self._body(operation, key, self._get_object(operation, key, **more))

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError  # noqa: TID251
 
-from regstore_drivers.base import MultipartUpload
+from regstore_drivers.base import Entry, MultipartUpload
 from regstore_drivers.content import iter_promised
-from regstore_drivers.errors import AlreadyExists, Unavailable
+from regstore_drivers.errors import AlreadyExists, DriverError, Unavailable
+from regstore_drivers.s3.attributes import attributes_of_new
+from regstore_drivers.s3.entries import entry_of_put
 from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, is_upload_gone, required
+from regstore_drivers.s3.fast import FailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -23,33 +26,13 @@ if TYPE_CHECKING:
 
     from regstore_drivers.base import Source
     from regstore_drivers.s3.connection import Connection
-    from regstore_drivers.s3.options import S3Options
+    from regstore_drivers.s3.fast import Fast
 
 MULTIPART_THRESHOLD_BYTES = 64 * 1024 * 1024
 PART_MIN_BYTES = 16 * 1024 * 1024
 PARTS_MAX = 10_000
 
 _logger = logging.getLogger(__name__)
-
-
-def attributes_of_new(options: S3Options) -> dict[str, Any]:
-    """Return the parameters that give a new object its storage class, encryption and ACL."""
-    attributes: dict[str, Any] = attributes_of_copy(options)
-    if options.storage_class is not None:
-        attributes["StorageClass"] = options.storage_class
-    return attributes
-
-
-def attributes_of_copy(options: S3Options) -> dict[str, Any]:
-    """Return the parameters for what a server does not copy by itself: encryption and ACL."""
-    attributes: dict[str, Any] = {}
-    if options.encrypt:
-        attributes["ServerSideEncryption"] = "aws:kms" if options.key_id else "AES256"
-    if options.key_id is not None:
-        attributes["SSEKMSKeyId"] = options.key_id
-    if options.acl is not None:
-        attributes["ACL"] = options.acl
-    return attributes
 
 
 def part_size(size: int, minimum: int) -> int:
@@ -80,6 +63,9 @@ class Upload:
     ) -> None:
         self._connection = connection
         self._key = key
+        self._full = full
+        self._location = connection.options.location
+        self._is_tried = False
         self._on_begin = on_begin
         self._where: dict[str, Any] = {"Bucket": connection.options.bucket, "Key": full}
         self._attributes = attributes_of_new(connection.options)
@@ -87,18 +73,29 @@ class Upload:
             seconds, nanoseconds = divmod(mtime_ns, 10**9)
             self._attributes["Metadata"] = {"mtime": f"{seconds}.{nanoseconds:09}"}
 
-    def put(self, source: Source, size: int, digest: str | None, *, if_absent: bool) -> dict[str, Any]:
-        """Store with one request, and return its answer.
+    def put(self, source: Source, size: int, digest: str | None, *, if_absent: bool) -> Entry | None:
+        """Store with one request, and describe the object; None where the answer does not say enough.
 
         The bytes are held in memory and checked before the first of them is sent.
         """
         with self._connection.memory.hold(size):
-            return self._put(source, size, digest, if_absent=if_absent)
+            data = bytearray()
+            for piece in self._promised(source, size, digest):
+                data += piece
+            if self._connection.has_checksums and (fast := self._connection.fast(self._full, size)):
+                try:
+                    return self._put_fast(fast, data, if_absent=if_absent)
+                except FailedError as error:
+                    self._is_tried = error.is_tried
+            return entry_of_put(self._key, size, self._put(data, if_absent=if_absent))
 
-    def _put(self, source: Source, size: int, digest: str | None, *, if_absent: bool) -> dict[str, Any]:
-        data = bytearray()
-        for piece in self._promised(source, size, digest):
-            data += piece
+    def _put_fast(self, fast: Fast, data: bytearray, *, if_absent: bool) -> Entry:
+        is_conditional = bool(self._condition(if_absent))
+        stored = fast.put(self._full, data, self._attributes.get("Metadata", {}), if_absent=is_conditional)
+        now = float(int(self._connection.now()))  # as a Date has it, in whole seconds
+        return Entry(self._key, len(data), now, etag=stored.etag, version=stored.version, ctime=now)
+
+    def _put(self, data: bytearray, *, if_absent: bool) -> dict[str, Any]:
         checksum: dict[str, Any] = {"ChecksumSHA256": _sha256(data)} if self._connection.has_checksums else {}
         condition = self._condition(if_absent)
         request = {**self._where, **self._attributes, "Body": data}
@@ -238,8 +235,7 @@ class Upload:
             self._connection.has_conditions = False
 
     def _promised(self, source: Source, size: int, digest: str | None) -> Generator[bytes | memoryview]:
-        location = self._connection.options.location
-        yield from iter_promised(source, size, digest, key=self._key, location=location)
+        yield from iter_promised(source, size, digest, key=self._key, location=self._location)
 
     def _condition(self, if_absent: bool) -> dict[str, Any]:
         return {"IfNoneMatch": "*"} if if_absent and self._connection.has_conditions is not False else {}
@@ -247,12 +243,12 @@ class Upload:
     def _check_exists(self, error: ClientError, extra: dict[str, str]) -> None:
         if "IfNoneMatch" in extra and answer_of(error).status == 412:
             self._connection.has_conditions = True
-            location = self._connection.options.location
-            if error.response["ResponseMetadata"].get("RetryAttempts"):
-                # boto3 has sent it before, and the answer to that was lost: what exists may be our own.
-                reason = "it exists already, perhaps of a try whose answer was lost"
-                raise Unavailable(reason, operation="write", key=self._key, location=location) from error
-            raise AlreadyExists("it exists already", operation="write", key=self._key, location=location) from error
+            kind: type[DriverError] = AlreadyExists
+            reason = "it exists already"
+            if self._is_tried or error.response["ResponseMetadata"].get("RetryAttempts"):
+                # It was sent before, and the answer to that was lost: what exists may be our own.
+                kind, reason = Unavailable, f"{reason}, perhaps of a try whose answer was lost"
+            raise kind(reason, operation="write", key=self._key, location=self._location) from error
 
     def _learn(self, checksum: dict[str, str], condition: dict[str, str], accepted: dict[str, str]) -> None:
         if not checksum.keys() <= accepted.keys():

@@ -1,0 +1,223 @@
+"""Small requests by obstore: what they carry, and that boto3 does whatever they do not."""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import hashlib
+from typing import Any
+
+import pytest
+
+from fixtures_s3 import OpenS3
+from regstore_drivers.errors import AlreadyExists, NotFound, PermissionDenied, Unavailable
+from regstore_drivers.s3 import S3Driver
+from regstore_drivers.s3.fast import FAILURES_MAX, SMALL_BYTES, _endpoint
+from regstore_drivers.s3.options import parse_url
+from support.fake_s3 import ETAG, HTTP_TIME, FakeS3, Reply, error
+
+pytestmark = pytest.mark.usefixtures("one_try")
+
+OK = Reply(headers={"ETag": ETAG})
+
+
+def body(data: bytes) -> Reply:
+    return Reply(body=data, headers={"ETag": ETAG, "Last-Modified": HTTP_TIME})
+
+
+@pytest.fixture
+def driver(fake: FakeS3, open_s3: OpenS3) -> S3Driver:
+    """One on the fake server that has seen its bucket and knows the server's time."""
+    opened = open_s3(fake, "bucket", "root", storage_class="STANDARD_IA", encrypt=True, key_id="key", acl="private")
+    opened._connection.bucket_seen = True
+    fake.reply(Reply())
+    opened.now()
+    fake.http.requests.clear()
+    return opened
+
+
+def clients(fake: FakeS3) -> list[str]:
+    """Tell for each request whose it was."""
+    return ["obstore" if "object_store" in one.headers["user-agent"] else "boto3" for one in fake.requests]
+
+
+def test_a_small_object_is_written(fake: FakeS3, driver: S3Driver) -> None:
+    fake.reply(OK)
+
+    entry = driver.write("a/b", b"hello", 5, mtime_ns=1_700_000_000_123_456_789)
+
+    assert (entry.key, entry.size, entry.etag) == ("a/b", 5, ETAG.strip('"'))
+    assert abs(entry.mtime - driver.now()) < 2
+    (sent,) = fake.requests
+    assert clients(fake) == ["obstore"]
+    assert (sent.method, sent.path, sent.body) == ("PUT", "/bucket/root/a/b", b"hello")
+    expected = {
+        "x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(b"hello").digest()).decode(),
+        "x-amz-meta-mtime": "1700000000.123456789",
+        "x-amz-storage-class": "STANDARD_IA",
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": "key",
+        "x-amz-acl": "private",
+    }
+    assert {name: sent.headers.get(name) for name in expected} == expected
+    assert "if-none-match" not in sent.headers
+    assert "fake-secret-key" not in str(fake.requests)
+
+
+def test_a_small_object_is_read(fake: FakeS3, driver: S3Driver) -> None:
+    fake.reply(body(b"hello"), body(b"world"))
+
+    assert driver.read("a") == b"hello"
+    with driver.open("a") as stream:
+        assert stream.read() == b"world"
+
+    assert clients(fake) == ["obstore", "obstore"]
+    assert not [name for name in fake.requests[0].headers if name in ("x-amz-storage-class", "x-amz-acl")]
+
+
+def test_a_large_object_is_read_by_boto(fake: FakeS3, driver: S3Driver) -> None:
+    data = bytes(SMALL_BYTES + 1)
+    fake.reply(body(data), body(data))
+
+    assert driver.read("a") == data
+    assert clients(fake) == ["obstore", "boto3"]
+
+
+def test_what_fails_is_asked_again(fake: FakeS3, driver: S3Driver) -> None:
+    fake.reply(error(503, "SlowDown"), OK, Reply(drop=True), body(b"hello"), body(b"hello"))
+
+    driver.write("a", b"hello", 5)
+    assert driver.read("a") == b"hello"
+
+    assert clients(fake) == ["obstore", "boto3", "obstore", "boto3"]
+
+
+def test_a_body_that_is_cut_off_is_asked_for_again(fake: FakeS3, driver: S3Driver) -> None:
+    fake.reply(Reply(body=b"hello", cut_after=2, headers={"Last-Modified": HTTP_TIME, "ETag": ETAG}), body(b"hello"))
+
+    assert driver.read("a") == b"hello"
+
+
+def test_errors_are_those_of_boto(fake: FakeS3, driver: S3Driver) -> None:
+    fake.reply(error(404, "NoSuchKey"), error(404, "NoSuchKey"))
+    with pytest.raises(NotFound):
+        driver.read("a")
+    fake.reply(error(403, "AccessDenied"), error(403, "AccessDenied"))
+    with pytest.raises(PermissionDenied, match="check the credentials"):
+        driver.write("a", b"hello", 5)
+
+
+def test_a_refused_checksum_is_left_out_from_then_on(fake: FakeS3, driver: S3Driver) -> None:
+    refused = error(501, "NotImplemented")
+    fake.reply(refused, refused, OK, OK)
+
+    driver.write("a", b"hello", 5)
+    driver.write("b", b"hello", 5)
+
+    assert clients(fake).count("obstore") == 1
+    assert "x-amz-checksum-sha256" not in fake.requests[-1].headers
+
+
+def test_after_some_failures_in_a_row_only_boto_is_asked(fake: FakeS3, driver: S3Driver) -> None:
+    for _ in range(FAILURES_MAX):
+        fake.reply(error(500, "InternalError"), body(b"hello"))
+        driver.read("a")
+    fake.http.requests.clear()
+    fake.reply(body(b"hello"))
+
+    driver.read("a")
+
+    assert clients(fake) == ["boto3"]
+
+
+def test_missing_objects_are_no_failures(fake: FakeS3, driver: S3Driver) -> None:
+    for _ in range(FAILURES_MAX + 1):
+        fake.reply(error(404, "NoSuchKey"), error(404, "NoSuchKey"))
+        with pytest.raises(NotFound):
+            driver.read("a")
+    assert clients(fake)[-2:] == ["obstore", "boto3"]
+
+
+def test_conditions(fake: FakeS3, driver: S3Driver) -> None:
+    absent, exists = error(404, "NoSuchKey"), error(412, "PreconditionFailed")
+    fake.reply(absent, OK)
+    driver.write("a", b"hello", 5, if_absent=True)
+    assert fake.requests[-1].headers["if-none-match"] == "*"
+    assert clients(fake)[-1] == "obstore"
+
+    fake.reply(absent, exists, exists)
+    with pytest.raises(AlreadyExists):
+        driver.write("a", b"hello", 5, if_absent=True)
+    assert driver.has_conditional_writes is True
+
+    conflict = error(409, "ConditionalRequestConflict")
+    fake.reply(absent, conflict, conflict)
+    with pytest.raises(Unavailable):
+        driver.write("a", b"hello", 5, if_absent=True)
+
+    fake.reply(absent, Reply(drop=True), exists)
+    with pytest.raises(Unavailable, match="whose answer was lost"):
+        driver.write("a", b"hello", 5, if_absent=True)
+
+
+def test_keys_that_clients_write_differently_are_left_to_boto(fake: FakeS3, driver: S3Driver) -> None:
+    for key in ("a b", "a%20", "é", "a+b", "a/.b"):
+        fake.reply(body(b"hello"))
+        assert driver.read(key) == b"hello"
+    assert set(clients(fake)) == {"boto3"}
+
+
+def test_without_the_extra_boto_does_all(fake: FakeS3, driver: S3Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = builtins.__import__
+
+    def without(name: str, *arguments: Any, **more: Any) -> Any:
+        if name.startswith("obstore"):
+            raise ImportError(name)
+        return plain(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    fake.reply(body(b"hello"), body(b"hello"))
+
+    assert driver.read("a") + driver.read("a") == b"hellohello"
+    assert clients(fake) == ["boto3", "boto3"]
+
+
+def test_certificates_that_only_boto_knows(open_s3: OpenS3, fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
+
+    def is_used(endpoint: str) -> bool:
+        return open_s3(fake, "bucket", endpoint=endpoint)._connection.fast("a", 1) is not None
+
+    assert is_used("http://127.0.0.1:9")
+    assert not is_used("https://127.0.0.1:9")
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+    assert is_used("https://127.0.0.1:9")
+
+
+def test_a_token_of_the_environment_belongs_to_other_credentials(
+    fake: FakeS3, driver: S3Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-somebody-else")
+    fake.reply(body(b"hello"))
+
+    driver.read("a")
+
+    assert clients(fake) == ["obstore"]
+    assert "x-amz-security-token" not in fake.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("location", "url", "expected"),
+    [
+        ("s3://b", "https://s3.eu-west-1.amazonaws.com", ("https://b.s3.eu-west-1.amazonaws.com", False)),
+        ("s3://b.c", "https://s3.eu-west-1.amazonaws.com", ("https://s3.eu-west-1.amazonaws.com", True)),
+        ("s3://b?endpoint=http://host:9000", "http://host:9000", ("http://host:9000", True)),
+        (
+            "s3://b?endpoint=http://host:9000&path_style=false",
+            "http://host:9000",
+            ("http://b.host:9000", False),
+        ),
+    ],
+)
+def test_where_the_bucket_stands(location: str, url: str, expected: tuple[str, bool]) -> None:
+    assert _endpoint(url, parse_url(location)) == expected
