@@ -54,6 +54,7 @@ OUTSIDE = {
     "tqdm": ["regstore.cli"],
     "yaml": ["regstore.registry.config"],
     "isal": ["regstore.decompression"],
+    "obstore": ["regstore_drivers.s3.fast"],
     "pyfastcdc": ["regstore.report.chunks"],
     "hypothesis": ["regstore_drivers.testing"],
     "pytest": ["regstore_drivers.testing"],

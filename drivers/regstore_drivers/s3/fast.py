@@ -17,10 +17,10 @@ from regstore_drivers.s3.attributes import attributes_of_new
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from _typeshed import ReadableBuffer
     from botocore.credentials import Credentials  # noqa: TID251
     from mypy_boto3_s3 import S3Client
     from obstore.store import S3Credential
-    from typing_extensions import Buffer
 
     from regstore_drivers.s3.options import S3Options
 
@@ -105,7 +105,7 @@ class Fast:
         """Tell whether it is worth asking."""
         return size <= SMALL_BYTES and self._failures < FAILURES_MAX and _PLAIN_KEY.fullmatch(full) is not None
 
-    def put(self, full: str, data: Buffer, metadata: Mapping[str, str], *, if_absent: bool) -> Stored:
+    def put(self, full: str, data: ReadableBuffer, metadata: Mapping[str, str], *, if_absent: bool) -> Stored:
         """Store an object with its SHA-256.
 
         Raises:
