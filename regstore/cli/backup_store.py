@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from regstore import backup
+from regstore.cli import messages
 from regstore.cli.parameters import F, safety_option
 
 if TYPE_CHECKING:
@@ -43,5 +44,5 @@ def open_store(
     options = backup.PassphraseOptions(passphrase_fd, passphrase_command)
     store = backup.open_any_store(location, options, jobs or 16, lock_wait)
     if warns and not isinstance(store, backup.Store) and store.repository.warning:
-        click.echo(f"regstore: {store.repository.warning}", err=True)
+        messages.warn(store.repository.warning)
     return store

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from regstore.cli import messages
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.output import render_table, show_json
 from regstore.errors import UsageError
@@ -15,7 +16,6 @@ from regstore.lock import hold_lock
 from regstore.nightly import Outcome, plan_steps, run_command, run_steps
 from regstore.ping import Ping
 from regstore.state import state_directory
-from regstore.wording import plain
 from regstore_drivers.url import open_driver
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ def nightly_command(context: click.Context, name: str, dry_run: bool, as_json: b
         for step in steps:
             click.echo(f"{step.name:8}  regstore {' '.join(step.words)}")
         return
-    config = ("--config", str(configuration.path))
-    outcomes = _run(night, steps, config, session.cancel)
+    # What steps print is read by people, in mail or at a monitor.
+    options = ("--config", str(configuration.path), "--log-format", "text")
+    outcomes = _run(night, steps, options, session.cancel)
     code = _code_of(outcomes)
     if as_json:
         entries = [outcome.to_json() for outcome in outcomes]
@@ -86,9 +87,9 @@ def nightly_command(context: click.Context, name: str, dry_run: bool, as_json: b
     raise click.exceptions.Exit(code)
 
 
-def _run(night: Nightly, steps: Sequence[Step], config: Sequence[str], cancel: Cancel) -> list[Outcome]:
+def _run(night: Nightly, steps: Sequence[Step], options: Sequence[str], cancel: Cancel) -> list[Outcome]:
     def run(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:
-        return run_command((*config, *words), cancel)
+        return run_command((*options, *words), cancel)
 
     directory = state_directory()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -102,7 +103,7 @@ def _run(night: Nightly, steps: Sequence[Step], config: Sequence[str], cancel: C
 
 def _warn(problem: str) -> None:
     if problem:
-        click.echo(f"regstore: warning: the monitor was not told: {plain(problem)}", err=True)
+        messages.warn(f"the monitor was not told: {problem}")
 
 
 def _code_of(outcomes: Sequence[Outcome]) -> int:

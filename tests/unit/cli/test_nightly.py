@@ -164,6 +164,13 @@ class TestNight:
         assert "manifest-corrupt" in done.stdout
         assert "fsck found" in host.run("status").expect(1).stdout
 
+    def test_what_steps_print_is_text(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REGSTORE_LOG_FORMAT", "json")
+        (host.volume / "docker").rename(host.volume / "gone")
+        host.configure('steps = ["gc"]')
+        document = host.run("run", "nightly", "--json", "main").expect(4).json
+        assert document["steps"][0]["output"].startswith("regstore: ")
+
     def test_a_registry_that_is_gone_does_not_hide_others(self, host: Host) -> None:
         with host.file.open("a") as file:
             file.write(f'\n[registry.gone]\nlocation = "{host.base}/gone"')
