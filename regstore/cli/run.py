@@ -11,6 +11,7 @@ import click
 
 from regstore.cli import messages
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.night_notes import JOB, NightNotes
 from regstore.cli.notifications import begin_report, open_and_begin, tell, test_command
 from regstore.cli.output import render_table, show_json
 from regstore.errors import RegstoreError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from regstore.nightly import Step
     from regstore.work import Cancel
 
-_JOB = "nightly"
 _TOLD_CHARACTERS = 10_000
 
 
@@ -78,14 +78,17 @@ def nightly_command(context: click.Context, name: str, dry_run: bool, as_json: b
         return
     channels = open_and_begin(night)
     report = begin_report(configuration, name, started)
+    notes = NightNotes(configuration, night, started)
     try:
-        outcomes = _run(night, configuration, started, session.cancel)
+        outcomes = _run(night, configuration, started, notes, session.cancel)
     except Exception as error:
         # Whatever kept it from beginning, such as another night that still runs: who waits for it is told.
         code = error.exit_code if isinstance(error, RegstoreError) else 4
+        notes.end(code, time.time() - started)
         tell(channels, replace(report, exit_code=code, error=str(error)))
         raise
     code = session.cancel.exit_code if session.cancel.is_requested else _code_of(outcomes)
+    notes.end(code, time.time() - started)
     entries = [outcome.to_json() for outcome in outcomes]
     report = replace(report, exit_code=code, steps=entries, text=_summary(night, outcomes, _TOLD_CHARACTERS))
     tell(channels, report)
@@ -103,7 +106,9 @@ def _plan(night: Nightly, configuration: Configuration, started: float) -> list[
     return plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
 
 
-def _run(night: Nightly, configuration: Configuration, started: float, cancel: Cancel) -> list[Outcome]:
+def _run(
+    night: Nightly, configuration: Configuration, started: float, notes: NightNotes, cancel: Cancel
+) -> list[Outcome]:
     # What steps print is read by people, in mail or at a monitor.
     options = ("--config", str(configuration.path), "--log-format", "text")
 
@@ -113,8 +118,12 @@ def _run(night: Nightly, configuration: Configuration, started: float, cancel: C
     steps = _plan(night, configuration, started)
     directory = state_directory()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with hold_lock(open_driver(str(directory)), f"regstore run nightly {night.name}", key=f"{_JOB}-{night.name}.lock"):
-        return list(run_steps(steps, cancel, stop_on_failure=night.stop_on_failure, run=run))
+    with hold_lock(open_driver(str(directory)), f"regstore run nightly {night.name}", key=f"{JOB}-{night.name}.lock"):
+        outcomes = []
+        for outcome in run_steps(steps, cancel, stop_on_failure=night.stop_on_failure, run=run):
+            notes.add(outcome)
+            outcomes.append(outcome)
+        return outcomes
 
 
 def _code_of(outcomes: Sequence[Outcome]) -> int:
