@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -19,7 +20,7 @@ from regstore.notify import Report, open_channels
 from regstore.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from regstore.configuration import Configuration, Nightly
     from regstore.notify import Channel
@@ -34,7 +35,7 @@ def open_and_begin(night: Nightly) -> list[Channel]:
     """Open the channels of a night and tell those that want it that it begins; what goes wrong is a warning."""
     channels = open_channels(night, os.environ)
     for channel in channels:
-        _warn(channel, channel.begin())
+        _ask(channel, channel.begin)
     return channels
 
 
@@ -42,10 +43,14 @@ def tell(channels: Sequence[Channel], report: Report) -> None:
     """Tell how a night ended; what goes wrong is a warning."""
     report = replace(report, duration_seconds=time.time() - report.started_at)
     for channel in channels:
-        _warn(channel, channel.end(report))
+        _ask(channel, partial(channel.end, report))
 
 
-def _warn(channel: Channel, problem: str) -> None:
+def _ask(channel: Channel, call: Callable[[], str]) -> None:
+    try:
+        problem = call()
+    except Exception as error:  # noqa: BLE001 - of a host without memory or threads: the night matters more
+        problem = type(error).__name__
     if problem:
         messages.warn(f"{channel.name} was not told: {problem}", hint="regstore run test-notifications tries it again")
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from contextlib import suppress
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -83,8 +82,9 @@ def _send(message: bytes) -> str:
     program = shutil.which("sendmail") or next((path for path in _PROGRAMS if os.access(path, os.X_OK)), None)
     if program is None:
         return "there is no sendmail program: install an MTA, such as postfix, exim or msmtp-mta"
-    # Its output into a file: what it leaves running in the background may hold a pipe open for ever.
-    with tempfile.TemporaryFile() as output:
+    # Not through a pipe, which what it leaves running in the background may hold open for ever; nor on a disk: that may
+    # be what is full.
+    with open(os.memfd_create("sendmail"), "w+b") as output:
         try:
             process = subprocess.Popen(
                 [program, "-t", "-i"], stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True

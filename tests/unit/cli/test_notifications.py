@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from regstore.cli.notifications import tell
 from regstore.lock import hold_lock
+from regstore.notify import Report
 from regstore_drivers.url import open_driver
 from support.collection import Done, run_cli
 from support.images import layers
@@ -172,6 +174,29 @@ class TestTrouble:
         assert "mail was not told" in done.stderr
         assert "ended with 75: queue is full" in done.stderr
         assert host.told == ["ping/start", "ping/0", "hook"]
+
+    def test_a_channel_that_cannot_even_try(self, capsys: pytest.CaptureFixture[str]) -> None:
+        class Broken:
+            name = target = "broken"
+
+            def begin(self) -> str:
+                return ""
+
+            def end(self, _: Report) -> str:
+                raise RuntimeError("can't start new thread")
+
+            test = end
+
+        told: list[Report] = []
+
+        class Whole(Broken):
+            def end(self, report: Report) -> str:
+                told.append(report)
+                return ""
+
+        tell([Broken(), Whole()], Report("host", "main", "/srv", time.time(), 0.0, 4))
+        assert "broken was not told: RuntimeError" in capsys.readouterr().err
+        assert len(told) == 1
 
     def test_a_receiver_that_hangs(self, host: Host) -> None:
         host.receiver.hangs = True
