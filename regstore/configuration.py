@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 SYSTEM_FILE = Path("/etc/regstore/config.toml")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _MAX_BYTES = 1024 * 1024
+_LISTS = ("steps", "mail_to")
+_WHEN = ("failure", "always")
+# What a header can hold as it is, and no MTA takes for an option or for two addresses.
+_ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]*(@[A-Za-z0-9][A-Za-z0-9.-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,10 @@ class Nightly:
         stop_on_failure: whether a failed step ends the night.
         textfile: where metrics are written for node_exporter, or empty.
         ping_url: what is told when a night begins and how it ended, as healthchecks.io has it, or empty.
+        webhook_url: what is sent a JSON document when a night ended, or empty.
+        ping_url_file, webhook_url_file: the file, or systemd's credential, that holds the URL instead, or empty.
+        mail_to: who gets mail when a night ended.
+        notify: when mail and webhook are told: `failure`, of an exit code other than 0, or `always`.
         rpo: the age that the last good backup may have, as a duration, or empty.
     """
 
@@ -59,6 +67,11 @@ class Nightly:
     stop_on_failure: bool = False
     textfile: str = ""
     ping_url: str = ""
+    ping_url_file: str = ""
+    webhook_url: str = ""
+    webhook_url_file: str = ""
+    mail_to: tuple[str, ...] = ()
+    notify: str = "failure"
     rpo: str = ""
 
 
@@ -78,6 +91,17 @@ class Configuration:
     stores: Mapping[str, Place] = field(default_factory=dict)
     nights: Mapping[str, Nightly] = field(default_factory=dict)
     commands: Mapping[str, Any] = field(default_factory=dict)
+
+    def find_night(self, name: str) -> Nightly:
+        """Return the night of a registry.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if name not in self.nights:
+            known = ", ".join(self.nights) or "none"
+            raise UsageError(f"there is no [nightly.{name}] in the configuration", hint=f"configured: {known}")
+        return self.nights[name]
 
 
 def find_file(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
@@ -169,14 +193,29 @@ def _read_nights(
         for key, value in table.items():
             if key not in known:
                 raise _unknown(path, f"{where} {key}", known, "key", key)
-            if key == "steps" and isinstance(value, list) and all(isinstance(step, str) for step in value):
+            if key in _LISTS and isinstance(value, list) and all(isinstance(item, str) for item in value):
                 values[key] = tuple(value)
+            elif key == "mail_to" and isinstance(value, str):
+                values[key] = (value,)
             elif type(value) is not type(known[key].default):
                 raise UsageError(f"{path}: {where} {key} cannot be {value!r}")
         if values.get("store") and values["store"] not in stores:
             raise _unknown(path, f"{where} store {values['store']}", stores, "store", values["store"])
         nights[name] = Nightly(name, **values)
+        _check_channels(f"{path}: {where}", nights[name])
     return nights
+
+
+def _check_channels(where: str, night: Nightly) -> None:
+    if night.notify not in _WHEN:
+        raise UsageError(f"{where} notify cannot be {night.notify!r}", hint=f"it is one of: {', '.join(_WHEN)}")
+    if (night.ping_url and night.ping_url_file) or (night.webhook_url and night.webhook_url_file):
+        raise UsageError(f"{where} has a URL and a file with a URL for the same thing", hint="remove one of them")
+    for address in night.mail_to:
+        if not _ADDRESS.fullmatch(address):
+            raise UsageError(
+                f"{where} mail_to: {address!r} is no address", hint="write one address a string, without a name"
+            )
 
 
 def _check_options(path: Path, where: str, table: object, option_names: Iterable[str]) -> None:

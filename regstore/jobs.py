@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from regstore.errors import UsageError
@@ -65,20 +65,23 @@ def note_job(
     numbers: Mapping[str, float],
     findings: Mapping[str, tuple[str, int]],
     directory: Path | None = None,
-) -> None:
-    """Note how a job ended. Where nothing can be written nothing is noted."""
+) -> JobNote:
+    """Note how a job ended, and return the note. Where nothing can be written nothing is noted."""
     path = _path_of(location, directory)
+    success = started_at if exit_code in _DONE else None
+    note = JobNote(started_at, success, duration_seconds, exit_code, dict(numbers), dict(findings))
     with suppress(OSError, UsageError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Jobs may end at the same moment.
         with open(path.with_suffix(".lock"), "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             notes = read_jobs(location, directory)
-            before = notes.get(job)
-            success = started_at if exit_code in _DONE else before.last_success_at if before else None
-            notes[job] = JobNote(started_at, success, duration_seconds, exit_code, dict(numbers), dict(findings))
+            if success is None and job in notes:
+                note = replace(note, last_success_at=notes[job].last_success_at)
+            notes[job] = note
             content: dict[str, Any] = {name: asdict(note) for name, note in notes.items()}
             write_lines(str(path), [json.dumps(content, indent=1), "\n"], "notes of jobs")
+    return note
 
 
 def _path_of(location: str, directory: Path | None) -> Path:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from regstore.errors import UsageError
+from regstore.jobs import note_job, read_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,19 @@ _SHOWN_BYTES = 100_000
 _VERIFY_DAYS = 30
 _KEEP = "keep_"
 _LOCKED = 5
+JOBS = {
+    "fsck": "fsck",
+    "backup": "backup",
+    "verify": "backup verify",
+    "prune": "backup prune",
+    "gc": "gc",
+    "report": "report",
+    "luks": "luks check",
+    "metrics": "metrics",
+}
+"""Under which name each step is noted, by itself or by the night."""
+OF_STORE = ("verify", "prune")
+"""Steps that note themselves on the store, not on the registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,7 @@ class Outcome:
 
     Attributes:
         exit_code: of the command; None when it was left out.
+        started_at: seconds since the epoch.
         output: the end of what it printed.
     """
 
@@ -50,6 +65,7 @@ class Outcome:
     exit_code: int | None
     duration_seconds: float = 0.0
     output: str = ""
+    started_at: float = 0.0
 
     @property
     def word(self) -> str:
@@ -145,11 +161,34 @@ def run_steps(
         if is_over or cancel.is_requested:
             yield Outcome(step, None)
             continue
-        started = clock()
+        started, started_at = clock(), time.time()
         code, output = (run or run_command)(step.words, cancel)
-        outcome = Outcome(step, code, clock() - started, output)
+        outcome = Outcome(step, code, clock() - started, output, started_at)
         is_over = stop_on_failure and outcome.is_failed
         yield outcome
+
+
+def note_outcome(outcome: Outcome, location: str, store: str) -> None:
+    """Note a step on the registry, unless its command did so itself.
+
+    A command notes nothing that was killed, that failed before it had opened the registry, or that works on a store:
+    of the latter the findings are taken from the store's own note.
+
+    Args:
+        outcome: of the step; one that was left out is not noted.
+        location: of the registry.
+        store: the location of the store, or empty.
+    """
+    if outcome.exit_code is None:
+        return
+    job = JOBS[outcome.step.name]
+    last = read_jobs(location).get(job)
+    if last is not None and last.last_run_at >= outcome.started_at:
+        return
+    of_store = read_jobs(store).get(job) if store else None
+    is_of_this_run = of_store is not None and of_store.last_run_at >= outcome.started_at
+    numbers, findings = (of_store.numbers, of_store.findings) if of_store and is_of_this_run else ({}, {})
+    note_job(location, job, outcome.started_at, outcome.duration_seconds, outcome.exit_code, numbers, findings)
 
 
 def run_command(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:

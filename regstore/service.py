@@ -28,7 +28,7 @@ UMask=0077
 Nice=19
 IOSchedulingClass=idle
 TimeoutStopSec=120
-NoNewPrivileges=yes
+NoNewPrivileges={no_new_privileges}
 ProtectSystem=strict
 ProtectHome=read-only
 ProtectKernelTunables=yes
@@ -38,7 +38,23 @@ RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
 PrivateTmp=yes
-{paths}"""
+{mail}{paths}"""
+
+# sendmail writes into the queue of the MTA: where it may not, postfix's waits for ever and exim's fails. With most it
+# is setuid or setgid, which NoNewPrivileges= takes from it: what it leaves in the queue then belongs to somebody else.
+_MAIL_DIRECTORIES = (
+    "/var/spool/postfix",
+    "/var/spool/exim4",
+    "/var/spool/exim",
+    "/var/log/exim4",
+    "/var/log/exim",
+    "/var/spool/nullmailer",
+    "/var/spool/smtpd",
+    "/var/spool/dma",
+    "/var/spool/mqueue",
+    "/var/spool/clientmqueue",
+)
+_MAIL_COMMENT = "# For mail_to: sendmail is setuid or setgid and writes into the queue of the MTA.\n"
 
 _TIMER = """\
 # Written by regstore service install.
@@ -70,7 +86,13 @@ class ServiceFile:
 
 
 def make_units(
-    program: str, config: str, writable: Iterable[str], time: tuple[int, int], directory: str = UNIT_DIRECTORY
+    program: str,
+    config: str,
+    writable: Iterable[str],
+    time: tuple[int, int],
+    directory: str = UNIT_DIRECTORY,
+    *,
+    has_mail: bool = False,
 ) -> list[ServiceFile]:
     """Return a service and a timer, templates with the registry's name as instance.
 
@@ -80,14 +102,24 @@ def make_units(
         writable: directories that a night writes to; all else is read-only for it.
         time: hour and minute.
         directory: where units lie.
+        has_mail: whether a night sends mail: the unit may then use the host's sendmail.
     """
     # A disk that is not there must not keep the unit from running: the night says that it is missing.
-    paths = "".join(f"ReadWritePaths=-{_escape(path)}\n" for path in sorted(set(writable)))
-    service = _SERVICE.format(program=_escape(program), config=_escape(config), paths=paths)
+    service = _SERVICE.format(
+        program=_escape(program),
+        config=_escape(config),
+        no_new_privileges="no" if has_mail else "yes",
+        mail=_MAIL_COMMENT + _writable(_MAIL_DIRECTORIES) if has_mail else "",
+        paths=_writable(sorted(set(writable))),
+    )
     return [
         ServiceFile(f"{directory}/regstore-nightly@.service", service),
         ServiceFile(f"{directory}/regstore-nightly@.timer", _TIMER.format(hour=time[0], minute=time[1])),
     ]
+
+
+def _writable(paths: Iterable[str]) -> str:
+    return "".join(f"ReadWritePaths=-{_escape(path)}\n" for path in paths)
 
 
 def make_cron(

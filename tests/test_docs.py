@@ -13,6 +13,7 @@ from regstore.fsck import catalogue as checks
 from regstore.gc import catalogue as collections
 from regstore.luks import catalogue as volumes
 from regstore.migrate import catalogue as migrations
+from regstore.nightly import JOBS
 from regstore.registry import advice
 from regstore.report import catalogue as reports
 from regstore.report.exposition import metric_names
@@ -70,6 +71,15 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_exported() -> None:
         named = set(re.findall(r"\b(?:regstore|registry)_[a-z_]+", text))
         assert len(named) > 5
         assert named <= set(metric_names()), name
+
+
+def test_every_job_of_the_dashboard_and_the_alerts_is_noted_under_that_name() -> None:
+    """A rule about a job that has another name never fires."""
+    named: set[str] = set()
+    for name in ("alerts.yml", "grafana.json"):
+        named |= set(re.findall(r'job=\\?"([^"\\]+)\\?"', (ROOT / "docs/monitoring" / name).read_text()))
+    assert {"nightly", "luks check"} <= named
+    assert named <= {*JOBS.values(), "nightly"}
 
 
 def test_the_alerts_are_rules() -> None:

@@ -25,8 +25,8 @@ PACKAGES = {"regstore": CHECKOUT / "regstore", "regstore_drivers": CHECKOUT / "d
 LAYERS = [
     {"cli", "__main__"},
     {"__init__", "status"},
-    {"gc", "fsck", "report", "backup", "migrate", "luks", "nightly", "ping", "service"},
-    {"registry", "inventory", "transfer", "work", "state", "lock", "ledger", "hashing", "outfile", "jobs"},
+    {"gc", "fsck", "report", "backup", "migrate", "luks", "nightly", "service"},
+    {"registry", "inventory", "transfer", "work", "state", "lock", "ledger", "hashing", "outfile", "jobs", "notify"},
     {
         "layout",
         "manifest",

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from regstore import backup
+from regstore.cli import messages
 from regstore.cli.parameters import F, safety_option
+from regstore.errors import RegstoreError
+from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regstore.backup import AnyStore
+    from regstore.configuration import Configuration
 
 
 def passphrase_options() -> Callable[[F], F]:
@@ -43,5 +47,23 @@ def open_store(
     options = backup.PassphraseOptions(passphrase_fd, passphrase_command)
     store = backup.open_any_store(location, options, jobs or 16, lock_wait)
     if warns and not isinstance(store, backup.Store) and store.repository.warning:
-        click.echo(f"regstore: {store.repository.warning}", err=True)
+        messages.warn(store.repository.warning)
     return store
+
+
+def location_of_store(configuration: Configuration, name: str) -> str:
+    """Return the location under which jobs on a store are noted, as it is configured where it cannot be opened.
+
+    Args:
+        configuration: where stores stand.
+        name: of the store; with an empty one the location is empty.
+    """
+    if not name:
+        return ""
+    location = configuration.stores[name].location
+    if location.startswith("borg:"):
+        return location
+    try:
+        return backup.open_store(location).location
+    except (RegstoreError, DriverError, OSError):
+        return location

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from regstore import fsck
+from regstore.cli import messages
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY
 from regstore.cli.output import mention_dead, show_json
@@ -253,7 +254,8 @@ class _Run:
                 source.close()
 
     def _can_ask(self) -> bool:
-        return sys.stdin.isatty() and sys.stderr.isatty() and not self._as_json
+        is_json = messages.current_form() is messages.Form.JSON
+        return sys.stdin.isatty() and sys.stderr.isatty() and not self._as_json and not is_json
 
     def _run(self, registry: Registry, sources: list[fsck.Source]) -> NoReturn:
         arguments = self._arguments
@@ -359,54 +361,57 @@ def _coverage_text(coverage: fsck.Coverage) -> str:
 
 def _show_groups(findings: Sequence[fsck.CheckFinding], *, err: bool = False) -> None:
     """Print findings by severity, the worst first, and the totals."""
+    if err and messages.current_form() is messages.Form.JSON:
+        messages.tell_findings(findings)
+        return
     for severity in sorted(Severity, reverse=True):
         group = [found for found in findings if found.severity is severity]
         if not group:
             continue
-        click.echo(f"\n{click.style(severity.word, fg=_COLOURS.get(severity), bold=True)}: {len(group)}", err=err)
+        messages.show(f"\n{click.style(severity.word, fg=_COLOURS.get(severity), bold=True)}: {len(group)}", err=err)
         shown = group[:_SHOWN_COUNT]
         for found in shown:
             _show_finding(found, err=err)
         if len(group) > len(shown):
             kinds = Counter(found.id for found in group[_SHOWN_COUNT:])
             rest = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-            click.echo(f"  ... and {rest}: see --details", err=err)
+            messages.show(f"  ... and {rest}: see --details", err=err)
     if totals := Counter(found.severity for found in findings):
-        click.echo("\n" + ", ".join(f"{totals[s]} {s.word}" for s in sorted(totals, reverse=True)), err=err)
+        messages.show("\n" + ", ".join(f"{totals[s]} {s.word}" for s in sorted(totals, reverse=True)), err=err)
 
 
 def _show_finding(found: fsck.CheckFinding, *, err: bool) -> None:
-    click.echo(f"  {found.id}  {plain(found.subject)}", err=err)
-    click.echo(f"    {plain(found.detail)}", err=err)
+    lines = [f"  {found.id}  {plain(found.subject)}", f"    {plain(found.detail)}"]
     if found.images:
         names = ", ".join(plain(image) for image in found.images[:_SHOWN_IMAGES])
         more = len(found.images) - _SHOWN_IMAGES
-        click.echo(f"    hurts {names}" + (f" and {more} more" if more > 0 else ""), err=err)
+        lines.append(f"    hurts {names}" + (f" and {more} more" if more > 0 else ""))
     elif found.id in _OF_DATA:
-        click.echo("    hurts no tag", err=err)
+        lines.append("    hurts no tag")
     if found.severity > Severity.INFO:
-        click.echo(f"    -> {found.repair}", err=err)
+        lines.append(f"    -> {found.repair}")
+    messages.show("\n".join(lines), err=err, severity=found.severity)
 
 
 def _show_steps(title: str, steps: Iterable[fsck.Step], *, err: bool = False) -> None:
     steps = list(steps)
     if not steps:
         return
-    click.echo(f"\n{title}: {len(steps)}", err=err)
+    messages.show(f"\n{title}: {len(steps)}", err=err)
     for step in steps[:_SHOWN_COUNT]:
-        click.echo(f"  {step.verb.value}  {plain(step.key)}", err=err)
-        click.echo(f"    {plain(step.reason)}", err=err)
+        messages.show(f"  {step.verb.value}  {plain(step.key)}", err=err)
+        messages.show(f"    {plain(step.reason)}", err=err)
     if len(steps) > _SHOWN_COUNT:
-        click.echo(f"  ... and {len(steps) - _SHOWN_COUNT} more: see --json", err=err)
+        messages.show(f"  ... and {len(steps) - _SHOWN_COUNT} more: see --json", err=err)
 
 
 def _show_plan(plan: fsck.RepairPlan, *, err: bool = False) -> None:
     _show_steps("would be repaired", plan.steps, err=err)
     _show_steps("proposed, not determined (--accept-proposals)", plan.proposals, err=err)
     if plan.unobtainable:
-        click.echo(f"\nno source has: {len(plan.unobtainable)}", err=err)
+        messages.show(f"\nno source has: {len(plan.unobtainable)}", err=err)
         for digest in plan.unobtainable[:_SHOWN_COUNT]:
-            click.echo(f"  {format_digest(digest)}", err=err)
+            messages.show(f"  {format_digest(digest)}", err=err)
 
 
 def _show_repair(plan: fsck.RepairPlan, repaired: fsck.RepairResult | None, root: str) -> None:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from regstore._version import __version__
+from regstore.cli import messages
 from regstore.cli.option_names import OPTION_NAMES
 from regstore.configuration import Configuration, find_file, read_configuration
 from regstore.errors import RegstoreError, UsageError
-from regstore.wording import plain
+from regstore.findings import Severity
 from regstore.work import Cancel
 from regstore_drivers.errors import DriverError, PermissionDenied, Unreachable
 
@@ -48,6 +49,7 @@ _COMMANDS = {
 }
 
 _M_MMAP_THRESHOLD = -3
+_LOG_FORMAT = "REGSTORE_LOG_FORMAT"
 
 EXIT_STATUS = """\b
 EXIT STATUS
@@ -120,8 +122,15 @@ class LazyGroup(click.Group):
     help="Read this configuration (default: regstore/config.toml in $XDG_CONFIG_HOME, else in /etc).",
 )
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.option(
+    "--log-format",
+    type=click.Choice(messages.LOG_FORMATS),
+    default="text",
+    show_default=True,
+    help="How messages, findings and progress are written to stderr; json is one object a line.",
+)
 @click.pass_context
-def cli(context: click.Context, config: str | None, debug: bool) -> None:
+def cli(context: click.Context, config: str | None, debug: bool, log_format: str) -> None:
     """The storage toolkit for the data volume of a Docker/OCI registry.
 
     It works on the tree docker/registry/v2 itself, in a directory or in an S3 bucket.
@@ -132,6 +141,7 @@ def cli(context: click.Context, config: str | None, debug: bool) -> None:
       regstore gc run --offline /var/lib/registry
       regstore gc run --registry-url http://127.0.0.1:5000 s3://bucket/prefix
     """
+    messages.choose_form(log_format, os.environ)
     context.obj.debug = debug
     file = find_file(config, os.environ)
     # `config` itself must be able to say what is wrong with the file.
@@ -180,6 +190,9 @@ def main() -> NoReturn:
     # A survey makes millions of short-lived tuples and next to no cycles: walking them costs a tenth of the run.
     collector.set_threshold(100_000, 20, 20)
     _give_memory_back()
+    # Before the options are read, which may be wrong.
+    messages.choose_form(os.environ.get(_LOG_FORMAT), os.environ)
+    messages.take_over_logging()
     session = Session()
     _handle_signals(session.cancel)
     try:
@@ -187,7 +200,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        _show_usage(error)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
@@ -214,12 +227,27 @@ def main() -> NoReturn:
 
 
 def _show_error(error: Exception, hint: str, slug: str, session: Session) -> None:
+    fields = {}
     if session.debug:
-        traceback.print_exc()
-    click.echo(f"regstore: {plain(str(error))} [{slug}]", err=True)
-    for line in (*getattr(error, "__notes__", ()), hint):
-        if line:
-            click.echo(f"  -> {plain(line)}", err=True)
+        trace = "".join(traceback.format_exception(error))
+        if messages.current_form() is messages.Form.JSON:
+            fields["traceback"] = trace
+        else:
+            messages.show(trace.rstrip(), err=True, severity=Severity.ERROR)
+    hints = [line for line in (*getattr(error, "__notes__", ()), hint) if line]
+    messages.tell(Severity.ERROR, str(error), hints=hints, msgid=slug, **fields)
+
+
+def _show_usage(error: click.ClickException) -> None:
+    """Say how a command is to be written: as click does for people, as one message else."""
+    if messages.current_form() is messages.Form.TEXT:
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    is_bare = isinstance(error, click.exceptions.NoArgsIsHelpError)
+    message = "a command is missing" if is_bare else error.format_message()
+    hints = [f"see {context.command_path} --help"] if context else []
+    messages.tell(Severity.ERROR, message, hints=hints, msgid=UsageError.code)
 
 
 def _hint_of(error: DriverError) -> str:
@@ -244,9 +272,11 @@ def _handle_signals(cancel: Cancel) -> None:
         if cancel.is_requested:
             os._exit(128 + number)
         cancel.request(128 + number)
+        said = messages.format_message(Severity.INFO, "stopping after this item; once more to stop at once")
+        line_end = "\n" if messages.current_form() is messages.Form.TEXT else ""  # behind a bar, or a ^C
         # Not through a buffer: the signal may come in the midst of writing to it.
         with suppress(OSError):
-            os.write(2, b"\nregstore: stopping after this item; once more to stop at once\n")
+            os.write(2, f"{line_end}{said}\n".encode())
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handle)

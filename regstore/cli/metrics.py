@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from regstore._version import __version__
+from regstore.cli import messages
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY
 from regstore.cli.parameters import DURATION
 from regstore.cli.rendering import emit
 from regstore.errors import InterruptedRunError, RegstoreError, UsageError
+from regstore.findings import Severity
 from regstore.jobs import read_jobs
 from regstore.registry import open_registry
 from regstore.report.capacity import measure_capacity
@@ -100,7 +102,7 @@ class _Source:
         try:
             entries = History(capacity.location).entries()
         except (RegstoreError, OSError, sqlite3.Error) as error:
-            click.echo(f"regstore: no forecast: {plain(str(error))}", err=True)
+            messages.warn(f"no forecast: {error}")
             entries = []
         entries.append(Entry(now, capacity.totals))
         points = [(entry.at, entry.totals.get("stored_bytes") or 0) for entry in entries]
@@ -117,7 +119,7 @@ class _Source:
                     self._text = self.scan()
                 except (RegstoreError, DriverError, OSError) as error:
                     if not isinstance(error, InterruptedRunError):
-                        click.echo(f"regstore: {plain(str(error))}", err=True)
+                        messages.tell(Severity.ERROR, str(error))
                     self._failure = error
                 self._scanned = time.monotonic()
             if self._failure is not None:
@@ -166,7 +168,7 @@ def _serve(address: tuple[str, int], source: _Source, cancel: Cancel) -> None:
         raise UsageError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
     with server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        click.echo(f"regstore: serving http://{address[0]}:{server.server_address[1]}/metrics", err=True)
+        messages.note(f"serving http://{address[0]}:{server.server_address[1]}/metrics")
         try:
             while True:
                 cancel.wait(3600)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regstore.cli import messages
 from regstore.cli.output import render_table
 from regstore.digest import format_digest
 from regstore.findings import is_clean
@@ -25,24 +26,16 @@ _MARKS = {"=": "same", "+": "source_only", "-": "target_only", "*": "different",
 def show_features(features: WriteFeatures | None) -> None:
     """Warn of what a server cannot do."""
     if features and not features.has_checksums:
-        click.echo(
-            "regstore: warning: the server takes no checksums: --readback, or verify --readback, proves what it stored",
-            err=True,
-        )
+        messages.warn("the server takes no checksums: --readback, or verify --readback, proves what it stored")
     if features and not features.has_conditions:
-        click.echo(
-            "regstore: warning: the server ignores conditional writes: see yourself that no second run writes there",
-            err=True,
-        )
+        messages.warn("the server ignores conditional writes: see yourself that no second run writes there")
 
 
 def warn_of_refusal(refusal: str) -> None:
     """Warn where a server that holds both ends does not copy all data by itself."""
     if refusal:
-        click.echo(
-            "regstore: warning: data go through this host, because the server does not copy them from the source by "
-            f"itself: {plain(refusal)}",
-            err=True,
+        messages.warn(
+            f"data go through this host, because the server does not copy them from the source by itself: {refusal}"
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from regstore._version import __version__
+from regstore.cli import messages
 from regstore.findings import Severity
 from regstore.wording import plain
 
@@ -64,42 +65,49 @@ def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
     """Print findings, the worst first, not more than a screen of them."""
     if not findings:
         return
-    click.echo(f"\nfindings: {len(findings)}", err=err)
+    if err and messages.current_form() is messages.Form.JSON:
+        messages.tell_findings(findings)
+        return
+    messages.show(f"\nfindings: {len(findings)}", err=err)
     for finding in sorted(findings, key=lambda finding: -finding.severity)[:_SHOWN_FINDINGS]:
-        severity = _coloured(finding.severity.word)
-        click.echo(f"  {severity} {finding.id}: {plain(finding.subject)}", err=err)
-        click.echo(f"    {plain(finding.detail)}", err=err)
+        lines = [
+            f"  {_coloured(finding.severity.word)} {finding.id}: {plain(finding.subject)}",
+            f"    {plain(finding.detail)}",
+        ]
         if finding.repair:
-            click.echo(f"    -> {finding.repair}", err=err)
+            lines.append(f"    -> {finding.repair}")
+        messages.show("\n".join(lines), err=err, severity=finding.severity)
     if len(findings) > _SHOWN_FINDINGS:
-        click.echo(f"  ... and {len(findings) - _SHOWN_FINDINGS} more: see --json", err=err)
+        messages.show(f"  ... and {len(findings) - _SHOWN_FINDINGS} more: see --json", err=err)
 
 
 def show_image_findings(findings: Sequence[ImageFinding], *, err: bool = False) -> None:
     """Print findings, the worst first, with the images that they hurt; not more than a screen of them."""
     shown = sorted(findings, key=lambda found: (-found.severity, found.id, found.subject))
+    if err and messages.current_form() is messages.Form.JSON:
+        messages.tell_findings(shown)
+        return
     if shown:
-        click.echo(f"\nfindings: {len(shown)}", err=err)
+        messages.show(f"\nfindings: {len(shown)}", err=err)
     for found in shown[:_SHOWN_FINDINGS]:
-        word = _coloured(found.severity.word)
-        click.echo(f"  {word} {found.id}: {plain(found.subject)}", err=err)
-        click.echo(f"    {plain(found.detail)}", err=err)
+        lines = [f"  {_coloured(found.severity.word)} {found.id}: {plain(found.subject)}", f"    {plain(found.detail)}"]
         if found.images:
             names = ", ".join(map(plain, found.images[:_SHOWN_IMAGES]))
             more = len(found.images) - _SHOWN_IMAGES
             snapshots = getattr(found, "snapshots", ())
             where = f" in {', '.join(snapshots[:_SHOWN_IMAGES])}" if snapshots else ""
-            click.echo(f"    hurts {names}" + (f" and {more} more" if more > 0 else "") + where, err=err)
+            lines.append(f"    hurts {names}" + (f" and {more} more" if more > 0 else "") + where)
         if found.severity > Severity.INFO:
-            click.echo(f"    -> {found.repair}", err=err)
+            lines.append(f"    -> {found.repair}")
+        messages.show("\n".join(lines), err=err, severity=found.severity)
     if len(shown) > _SHOWN_FINDINGS:
-        click.echo(f"  ... and {len(shown) - _SHOWN_FINDINGS} more: see --json", err=err)
+        messages.show(f"  ... and {len(shown) - _SHOWN_FINDINGS} more: see --json", err=err)
 
 
 def mention_dead(holder: Holder | None, *, quiet: bool) -> None:
     """Say whose lock was taken over, if a run died."""
     if holder is not None and not quiet:
-        click.echo(f"regstore: took over the lock of a dead run, {holder}", err=True)
+        messages.note(f"took over the lock of a dead run, {holder}")
 
 
 class _Told(Protocol):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-import click
-
+from regstore.cli import messages
 from regstore.wording import human_bytes
 
 _LINE_SECONDS = 60.0
@@ -47,7 +46,7 @@ class BarProgress:
 
 
 class LineProgress:
-    """A line a minute on stderr."""
+    """A message a minute."""
 
     def __init__(self) -> None:
         self._phase, self._unit, self._done = "", "", 0
@@ -68,7 +67,13 @@ class LineProgress:
             rate = self._done / max(now - self._began, 0.001)
             of = f" of {self._show(self._total)}" if self._total else ""
             left = f", {(self._total - self._done) / rate / 60:.0f} min left" if self._total and rate else ""
-            click.echo(f"{self._phase}: {self._show(self._done)}{of}, {self._show(rate)}/s{left}", err=True)
+            messages.tell_progress(
+                f"{self._phase}: {self._show(self._done)}{of}, {self._show(rate)}/s{left}",
+                phase=self._phase,
+                current=self._done,
+                total=self._total,
+                unit=self._unit,
+            )
 
     def _show(self, count: float) -> str:
         return human_bytes(count) if self._unit == "B" else f"{count:.0f}"
@@ -88,4 +93,5 @@ def choose_progress(*, quiet: bool) -> BarProgress | LineProgress:
     """Return what suits stderr."""
     if quiet:
         return QuietProgress()
-    return BarProgress() if sys.stderr.isatty() else LineProgress()
+    has_bars = sys.stderr.isatty() and messages.current_form() is messages.Form.TEXT
+    return BarProgress() if has_bars else LineProgress()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from regstore.cli import report_tables
+from regstore.cli import messages, report_tables
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY
 from regstore.cli.output import make_document, show_findings
@@ -27,7 +27,7 @@ from regstore.report.forecast import Forecast, forecast_full
 from regstore.report.history import Entry, History
 from regstore.report.options import Options
 from regstore.report.whatif import parse_rule
-from regstore.wording import iso_time, plain
+from regstore.wording import iso_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,9 +194,7 @@ def _record(registry: Registry, capacity: Capacity, at: float) -> list[Entry]:
             row.growth_bytes = None if last is None else row.stored_bytes - last.get(row.name, 0)
         history.add(entry, {row.name: row.stored_bytes for row in capacity.repositories})
     except (OSError, StorageFailedError, sqlite3.Error) as error:
-        click.echo(f"regstore: this run is not recorded: {plain(str(error))}", err=True)
-        if hint := getattr(error, "hint", ""):
-            click.echo(f"  -> {hint}", err=True)
+        messages.warn(f"this run is not recorded: {error}", hint=getattr(error, "hint", ""))
     return [*entries, entry]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from regstore import backup
+from regstore.cli import messages
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
@@ -129,14 +130,14 @@ def _report(
 
 def _show_plan(plan: RestorePlan, location: str, *, err: bool) -> None:
     head = plan.snapshot.head
-    click.echo(f"snapshot  {head.id} of {plain(head.source)}, {human_time(head.created_at)}", err=err)
-    click.echo(f"target    {plain(location)}" + (", gone on with" if plan.is_resumed else ""), err=err)
-    click.echo(f"restores  {len(plan.chosen.contents)} repositories, {plan.tag_count} tags", err=err)
-    click.echo(f"data      {len(plan.chosen.blobs)} blobs with {human_bytes(plan.total_bytes)}", err=err)
+    messages.show(f"snapshot  {head.id} of {plain(head.source)}, {human_time(head.created_at)}", err=err)
+    messages.show(f"target    {plain(location)}" + (", gone on with" if plan.is_resumed else ""), err=err)
+    messages.show(f"restores  {len(plan.chosen.contents)} repositories, {plan.tag_count} tags", err=err)
+    messages.show(f"data      {len(plan.chosen.blobs)} blobs with {human_bytes(plan.total_bytes)}", err=err)
     if plan.replaced:
-        click.echo(f"\ntags that mean something else there now: {len(plan.replaced)}", err=err)
+        messages.show(f"\ntags that mean something else there now: {len(plan.replaced)}", err=err)
         for image, digest in sorted(plan.replaced.items())[:_SHOWN_COUNT]:
-            click.echo(f"  {plain(image)}  {format_digest(digest)}", err=err)
+            messages.show(f"  {plain(image)}  {format_digest(digest)}", err=err)
 
 
 def _show_result(result: RestoreResult) -> None:

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
+from regstore.cli import messages
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.night_notes import JOB, NightNotes
+from regstore.cli.notifications import begin_report, open_and_begin, tell, test_command
 from regstore.cli.output import render_table, show_json
-from regstore.errors import UsageError
+from regstore.errors import RegstoreError
+from regstore.findings import Severity
 from regstore.lock import hold_lock
 from regstore.nightly import Outcome, plan_steps, run_command, run_steps
-from regstore.ping import Ping
 from regstore.state import state_directory
-from regstore.wording import plain
 from regstore_drivers.url import open_driver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from regstore.configuration import Nightly
+    from regstore.configuration import Configuration, Nightly
     from regstore.nightly import Step
     from regstore.work import Cancel
 
-_JOB = "nightly"
+_TOLD_CHARACTERS = 10_000
 
 
 @click.group(
@@ -33,6 +36,7 @@ _JOB = "nightly"
     epilog=f"""\b
 EXAMPLES
   regstore run nightly main
+  regstore run test-notifications main
 
 {EXIT_STATUS}""",
 )
@@ -61,48 +65,65 @@ def nightly_command(context: click.Context, name: str, dry_run: bool, as_json: b
     fsck of what was not verified for 30 days, backup, verification of a thirtieth of the store, retention, collection,
     report, the encrypted disk, metrics: each a command of its own, as --dry-run shows it. After a failed step the rest
     goes on. The exit code is 4 when a step failed, else 1 when one has findings.
+
+    A monitor, a webhook and mail are told how it ended, where [nightly.NAME] names them.
     """
     session = context.find_object(Session) or Session()
     configuration = session.configuration
-    if name not in configuration.nights:
-        known = ", ".join(configuration.nights) or "none"
-        raise UsageError(f"there is no [nightly.{name}] in the configuration", hint=f"configured: {known}")
-    night = configuration.nights[name]
+    night = configuration.find_night(name)
     started = time.time()
-    steps = plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
     if dry_run:
-        for step in steps:
+        for step in _plan(night, configuration, started):
             click.echo(f"{step.name:8}  regstore {' '.join(step.words)}")
         return
-    config = ("--config", str(configuration.path))
-    outcomes = _run(night, steps, config, session.cancel)
-    code = _code_of(outcomes)
+    channels = open_and_begin(night)
+    report = begin_report(configuration, name, started)
+    notes = NightNotes(configuration, night, started)
+    try:
+        outcomes = _run(night, configuration, started, notes, session.cancel)
+    except Exception as error:
+        # Whatever kept it from beginning, such as another night that still runs: who waits for it is told.
+        code = error.exit_code if isinstance(error, RegstoreError) else 4
+        notes.end(code, time.time() - started)
+        tell(channels, replace(report, exit_code=code, error=str(error)))
+        raise
+    code = session.cancel.exit_code if session.cancel.is_requested else _code_of(outcomes)
+    notes.end(code, time.time() - started)
+    entries = [outcome.to_json() for outcome in outcomes]
+    report = replace(report, exit_code=code, steps=entries, text=_summary(night, outcomes, _TOLD_CHARACTERS))
+    tell(channels, report)
     if as_json:
-        entries = [outcome.to_json() for outcome in outcomes]
         show_json("run nightly", configuration.registries[name].location, started, code, [], steps=entries)
     elif code or not quiet:
         click.echo(_summary(night, outcomes))
     session.cancel.check()
+    if code:
+        messages.tell(Severity.ERROR if code > 1 else Severity.WARNING, report.title)
     raise click.exceptions.Exit(code)
 
 
-def _run(night: Nightly, steps: Sequence[Step], config: Sequence[str], cancel: Cancel) -> list[Outcome]:
-    def run(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:
-        return run_command((*config, *words), cancel)
+def _plan(night: Nightly, configuration: Configuration, started: float) -> list[Step]:
+    return plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
 
+
+def _run(
+    night: Nightly, configuration: Configuration, started: float, notes: NightNotes, cancel: Cancel
+) -> list[Outcome]:
+    # What steps print is read by people, in mail or at a monitor.
+    options = ("--config", str(configuration.path), "--log-format", "text")
+
+    def run(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:
+        return run_command((*options, *words), cancel)
+
+    steps = _plan(night, configuration, started)
     directory = state_directory()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with hold_lock(open_driver(str(directory)), f"regstore run nightly {night.name}", key=f"{_JOB}-{night.name}.lock"):
-        ping = Ping(night.ping_url)
-        _warn(ping.start())
-        outcomes = list(run_steps(steps, cancel, stop_on_failure=night.stop_on_failure, run=run))
-        _warn(ping.end(_code_of(outcomes), _summary(night, outcomes)))
-    return outcomes
-
-
-def _warn(problem: str) -> None:
-    if problem:
-        click.echo(f"regstore: warning: the monitor was not told: {plain(problem)}", err=True)
+    with hold_lock(open_driver(str(directory)), f"regstore run nightly {night.name}", key=f"{JOB}-{night.name}.lock"):
+        outcomes = []
+        for outcome in run_steps(steps, cancel, stop_on_failure=night.stop_on_failure, run=run):
+            notes.add(outcome)
+            outcomes.append(outcome)
+        return outcomes
 
 
 def _code_of(outcomes: Sequence[Outcome]) -> int:
@@ -111,12 +132,20 @@ def _code_of(outcomes: Sequence[Outcome]) -> int:
     return int(any(outcome.exit_code for outcome in outcomes))
 
 
-def _summary(night: Nightly, outcomes: Sequence[Outcome]) -> str:
+def _summary(night: Nightly, outcomes: Sequence[Outcome], characters: int | None = None) -> str:
+    """Return the steps, and what those printed that did not end well: all, or so much of the end of each."""
     rows = [("step", "outcome", "seconds")]
     rows += [(outcome.step.name, outcome.word, f"{outcome.duration_seconds:.0f}") for outcome in outcomes]
     reports = [
-        f"{outcome.step.name}: regstore {' '.join(outcome.step.words)}\n{outcome.output.rstrip()}"
+        f"{outcome.step.name}: regstore {' '.join(outcome.step.words)}\n{_tail(outcome.output.rstrip(), characters)}"
         for outcome in outcomes
         if outcome.exit_code and outcome.output.strip()
     ]
     return "\n\n".join([f"regstore run nightly {night.name}\n{render_table(rows)}", *reports])
+
+
+def _tail(text: str, characters: int | None) -> str:
+    return text if characters is None or len(text) <= characters else f"...{text[-characters:]}"
+
+
+command.add_command(test_command)

@@ -78,7 +78,8 @@ def install_command(session: Session, time: tuple[int, int], cron: bool, root: s
     if cron:
         files = [make_cron(program, config, names, time)]
     else:
-        files = make_units(program, config, _written(configuration), time)
+        has_mail = any(night.mail_to for night in configuration.nights.values())
+        files = make_units(program, config, _written(configuration), time, has_mail=has_mail)
     if dry_run:
         for file in files:
             click.echo(f"# {file.path}\n{file.text}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regstore import backup
+from regstore.cli.backup_store import location_of_store
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.output import human_time, make_document
 from regstore.durations import parse_duration
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regstore.jobs import JobNote
 
 _OF_REGISTRY = ("gc", "fsck", "backup", "report", "luks check")
+_NIGHT = "nightly"
 _OF_STORE = ("backup verify", "backup test-restore", "backup prune")
 
 
@@ -80,22 +81,9 @@ def _read(configuration: Configuration, name: str, now: float) -> Status | str:
         raise UsageError(f"[nightly.{name}] rpo: {error}") from error
     try:
         registry = open_registry(place.location if place else name)
-        return read_status(registry, _store_of(configuration, night.store if night else ""), rpo, now)
+        return read_status(registry, location_of_store(configuration, night.store if night else ""), rpo, now)
     except (RegstoreError, DriverError, OSError) as error:
         return str(error)
-
-
-def _store_of(configuration: Configuration, name: str) -> str:
-    """Return the location under which jobs on a store are noted, or nothing where it cannot be opened."""
-    if not name:
-        return ""
-    location = configuration.stores[name].location
-    if location.startswith("borg:"):
-        return location
-    try:
-        return backup.open_store(location).location
-    except (RegstoreError, DriverError, OSError):
-        return location
 
 
 def _show(name: str, status: Status | str, now: float) -> None:
@@ -105,6 +93,8 @@ def _show(name: str, status: Status | str, now: float) -> None:
     click.echo(f"{plain(name)}  {plain(status.location)}")
     for job in _OF_REGISTRY:
         click.echo(f"  {job:20}  {_job_line(status.jobs, job, now)}")
+    if _NIGHT in status.jobs:
+        click.echo(f"  {_NIGHT:20}  {_job_line(status.jobs, _NIGHT, now)}")
     for job in _OF_STORE:
         if job in status.of_store:
             click.echo(f"  {job:20}  {_job_line(status.of_store, job, now)}")

@@ -111,6 +111,27 @@ def open_registry(location: str, jobs: int = 16, *, multipart_threshold: int | N
     return registry
 
 
+def settled_location(location: str) -> str:
+    """Return the location that `open_registry` gives its registry, also while the storage is not there.
+
+    Raises:
+        UsageError: the location or the configuration cannot be understood.
+    """
+    if "://" in location and not location.startswith("file:"):
+        return _open_url(location).location
+    path = path_of_location(location)
+    if os.path.isfile(path):
+        config = read_config(path)
+        if config.driver != "filesystem":
+            return config.open_driver().location
+        path = config.root_directory
+    try:
+        path = _find_root(path)
+    except (UsageError, DriverError):
+        path = os.path.abspath(path)
+    return _AbsentDirectory(path).location
+
+
 def open_target(
     location: str, jobs: int = 16, *, is_making: bool = True, multipart_threshold: int | None = None
 ) -> Registry:

@@ -76,6 +76,8 @@ _OF_TOTALS = {
     "regstore_inodes": "inode_count",
     "registry_storage_size_bytes": "stored_bytes",
 }
+METRICS_OF_JOBS = frozenset(name for name in _HELP if name.startswith(("regstore_job_", "regstore_gc_")))
+"""What `job_samples` exports beside findings."""
 
 Sample = tuple[str, dict[str, str], float | int]
 """Name, labels, value."""
@@ -84,13 +86,21 @@ Sample = tuple[str, dict[str, str], float | int]
 def render_exposition(samples: Iterable[Sample]) -> str:
     """Return the text of samples, those of one metric together."""
     by_name: dict[str, list[str]] = {}
-    for name, labels, value in samples:
-        inner = ",".join(f'{label}="{_escape(text)}"' for label, text in labels.items())
-        by_name.setdefault(name, []).append(f"{name}{{{inner}}} {value}" if inner else f"{name} {value}")
-    lines = []
-    for name, rows in by_name.items():
-        lines += [f"# HELP {name} {_HELP[name]}", f"# TYPE {name} gauge", *rows]
-    return "".join(f"{line}\n" for line in lines)
+    for sample in samples:
+        by_name.setdefault(sample[0], describe(sample[0])).append(sample_line(sample))
+    return "".join(f"{line}\n" for lines in by_name.values() for line in lines)
+
+
+def describe(name: str) -> list[str]:
+    """Return the lines that come before the samples of a metric."""
+    return [f"# HELP {name} {_HELP[name]}", f"# TYPE {name} gauge"]
+
+
+def sample_line(sample: Sample) -> str:
+    """Return the line of a sample."""
+    name, labels, value = sample
+    inner = ",".join(f'{label}="{_escape(text)}"' for label, text in labels.items())
+    return f"{name}{{{inner}}} {value}" if inner else f"{name} {value}"
 
 
 def _escape(text: str) -> str:

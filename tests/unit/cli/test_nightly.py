@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +163,13 @@ class TestNight:
         assert "manifest-corrupt" in done.stdout
         assert "fsck found" in host.run("status").expect(1).stdout
 
+    def test_what_steps_print_is_text(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REGSTORE_LOG_FORMAT", "json")
+        (host.volume / "docker").rename(host.volume / "gone")
+        host.configure('steps = ["gc"]')
+        document = host.run("run", "nightly", "--json", "main").expect(4).json
+        assert document["steps"][0]["output"].startswith("regstore: ")
+
     def test_a_registry_that_is_gone_does_not_hide_others(self, host: Host) -> None:
         with host.file.open("a") as file:
             file.write(f'\n[registry.gone]\nlocation = "{host.base}/gone"')
@@ -197,47 +203,6 @@ class TestNight:
         directory.mkdir(parents=True, exist_ok=True)
         with hold_lock(open_driver(str(directory)), "another night", key="nightly-main.lock"):
             host.run("run", "nightly", "main").expect_error(5, "another night")
-
-
-class TestPing:
-    @pytest.fixture
-    def monitor(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """A monitor's URL, and what it was told: path and body."""
-        told: list[tuple[str, str]] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                told.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/abc?x=1", told
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-    def test_begin_and_end(self, host: Host, monitor: tuple[str, list[tuple[str, str]]]) -> None:
-        url, told = monitor
-        host.configure('store = "nas"', 'steps = ["backup"]', f'ping_url = "{url}"')
-        host.run("run", "nightly", "main").expect(0)
-        (start, _), (end, body) = told
-        assert start.startswith("/abc/start?rid=")
-        assert end == start.replace("/start?", "/0?")
-        assert end.endswith("&x=1")
-        assert "backup  ok" in body
-
-    @pytest.mark.parametrize("url", ["http://127.0.0.1:1/secret-path", "file:///etc/secret-path", "secret-path"])
-    def test_a_monitor_that_does_not_answer(self, host: Host, url: str) -> None:
-        host.configure('store = "nas"', 'steps = ["backup"]', f'ping_url = "{url}"')
-        done = host.run("run", "nightly", "main").expect(0)
-        assert "monitor was not told" in done.stderr
-        assert "secret-path" not in done.stderr
 
 
 def test_documents_are_json(host: Host, tmp_path: Path) -> None:

@@ -55,11 +55,12 @@ def test_units(run: Callable[..., Done], tmp_path: Path) -> None:
     assert "OnCalendar=*-*-* 04:05:00" in (units / "regstore-nightly@.timer").read_text()
 
 
-def test_systemd_understands_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_mail", [False, True])
+def test_systemd_understands_them(tmp_path: Path, has_mail: bool) -> None:
     program = require_program("systemd-analyze", "systemd")
-    for unit in make_units(
-        sys.executable, "/etc/regstore/50%/config.toml", ["/srv/a b", "/srv/c%d"], (2, 30), str(tmp_path)
-    ):
+    paths = ["/srv/a b", "/srv/c%d"]
+    config = "/etc/regstore/50%/config.toml"
+    for unit in make_units(sys.executable, config, paths, (2, 30), str(tmp_path), has_mail=has_mail):
         name = unit.path.replace("@.", "@main.")
         Path(name).write_text(unit.text)
     done = subprocess.run(
@@ -71,6 +72,26 @@ def test_systemd_understands_them(tmp_path: Path) -> None:
     )
     complaints = [line for line in done.stderr.splitlines() if "regstore" in line]
     assert complaints == []
+
+
+def test_a_night_that_sends_mail_may_use_sendmail(run: Callable[..., Done], tmp_path: Path) -> None:
+    def unit() -> list[str]:
+        run("service", "install", "--root", tmp_path / "root").expect(0)
+        text = (tmp_path / "root/etc/systemd/system/regstore-nightly@.service").read_text()
+        assert "{" not in text
+        return text.splitlines()
+
+    without = unit()
+    assert "NoNewPrivileges=yes" in without
+    assert not any("/var/spool" in line for line in without)
+    (tmp_path / "config.toml").write_text(CONFIG + 'mail_to = "root"\n')
+    with_mail = unit()
+    assert "NoNewPrivileges=no" in with_mail
+    assert {"ReadWritePaths=-/var/spool/postfix", "ReadWritePaths=-/var/spool/exim4"} <= set(with_mail)
+    assert "ProtectSystem=strict" in with_mail
+    assert [line for line in with_mail if "spool" not in line and "/var/log" not in line and "#" not in line] == [
+        "NoNewPrivileges=no" if line == "NoNewPrivileges=yes" else line for line in without if "#" not in line
+    ]
 
 
 def test_cron(run: Callable[..., Done], tmp_path: Path) -> None:
