@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regstore import layout
-from regstore.digest import Digest, format_digest, parse_digest
+from regstore.digest import Digest, format_digest, parse_digest, parse_digests
 from regstore.registry.scan import Repository, expected_link
 from regstore.transfer.tree import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 
 class ContentsDamagedError(ValueError):
@@ -82,22 +82,23 @@ def parse_contents(name: str, lines: bytes) -> Contents:
     """
     contents = Contents(name)
     try:
-        rows: Iterable[list[Any]] = json.loads(b"[" + lines.rstrip().replace(b"\n", b",") + b"]")
+        rows: list[list[Any]] = json.loads(b"[" + lines.rstrip().replace(b"\n", b",") + b"]")
+        digest_of = _parser(rows)
         for row in rows:
             match row:
                 case ["layer", path]:
-                    digest = parse_digest(path)
+                    digest = digest_of(path)
                     contents.layers[digest] = digest
                 case ["layer", path, held]:
-                    contents.layers[parse_digest(path)] = parse_digest(held)
+                    contents.layers[digest_of(path)] = digest_of(held)
                 case ["revision", digest]:
-                    contents.revisions.append(parse_digest(digest))
+                    contents.revisions.append(digest_of(digest))
                 case ["signature", revision, digest]:
-                    contents.signatures.setdefault(parse_digest(revision), []).append(parse_digest(digest))
+                    contents.signatures.setdefault(digest_of(revision), []).append(digest_of(digest))
                 case ["index", tag, digest]:
-                    contents.indexes.setdefault(tag, []).append(parse_digest(digest))
+                    contents.indexes.setdefault(tag, []).append(digest_of(digest))
                 case ["tag", tag, digest, int(pushed_ns)]:
-                    contents.tags[tag] = Tag(parse_digest(digest), pushed_ns)
+                    contents.tags[tag] = Tag(digest_of(digest), pushed_ns)
                 case ["repository", _]:
                     pass
                 case _:
@@ -107,6 +108,17 @@ def parse_contents(name: str, lines: bytes) -> Contents:
             raise
         raise ContentsDamagedError(f"the repository {name} cannot be understood: {error}") from error
     return contents
+
+
+def _parser(rows: list[list[Any]]) -> Callable[[str], Digest]:
+    """Return what parses the digests in these rows: all SHA-256 at once, which costs a fraction of one by one."""
+    texts = {text for row in rows for text in row[1:] if isinstance(text, str) and text.startswith("sha256:")}
+    known = dict(zip(texts, parse_digests(tuple(texts)), strict=True))
+
+    def parse(text: str) -> Digest:
+        return known.get(text) or parse_digest(text)
+
+    return parse
 
 
 def digest_texts(digests: Collection[Digest]) -> list[str]:
