@@ -101,9 +101,19 @@ regstore c
         "<!-- ends with 1: regstore a (why) -->\n```sh\nregstore a\n```\n",
         "<!-- exit 1: regstore a -->\n```sh\nregstore a\n```\n",
         "<!-- exit 1: regstore b (why) -->\n```sh\nregstore a\n```\n",
+        "<!-- first: true -->\n<!-- first: true -->\n```sh\nregstore a\n```\n",
         "  ```sh\n  regstore a\n  ```\n",
     ],
-    ids=["a cron line without user", "language", "no command", "note", "no reason", "another command", "indented"],
+    ids=[
+        "a cron line without user",
+        "language",
+        "no command",
+        "note",
+        "no reason",
+        "another command",
+        "two comments",
+        "indented",
+    ],
 )
 def test_what_cannot_be_run_is_an_error(checkout: Path, text: str) -> None:
     with pytest.raises(ValueError, match=r"page\.md"):

@@ -75,7 +75,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
     """Yield the fenced blocks of a page.
 
     Raises:
-        ValueError: a note is none of those above.
+        ValueError: a note is none of those above, or stands elsewhere.
     """
     text = page.read_text()
     name = str(page.relative_to(CHECKOUT))
@@ -83,6 +83,9 @@ def blocks_of(page: Path) -> Iterator[Block]:
     found = list(_BLOCK.finditer(text))
     if fences != 2 * len(found):
         raise ValueError(f"{name}: a fenced block is indented or not closed: this test cannot see it")
+    comments = re.findall(rf"^<!--\s*{_NOTE.pattern}", text, re.MULTILINE)
+    if len(comments) != sum(1 for match in found if match[1]):
+        raise ValueError(f"{name}: a comment with notes does not stand right above a block")
     for match in found:
         line = text.count("\n", 0, match.start(3)) + 1
         notes = []

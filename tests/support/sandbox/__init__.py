@@ -22,6 +22,7 @@ PROGRAMS = {
     "mkfs.ext4": "e2fsprogs",
     "debugfs": "e2fsprogs",
     "script": "bsdutils",
+    "skopeo": "skopeo",
     "borg": "borgbackup",
     "cryptsetup": "cryptsetup-bin",
     "zstd": "zstd",

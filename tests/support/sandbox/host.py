@@ -21,7 +21,7 @@ from support.seaweed import require_weed, running_seaweed
 
 PROGRAMS = Path(__file__).parent / "programs"
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt")
-SETTINGS = ("passwd", "group", "nsswitch.conf", "ld.so.cache", "ssl", "alternatives", "localtime")
+SETTINGS = ("passwd", "group", "nsswitch.conf", "ld.so.cache", "containers", "ssl", "alternatives", "localtime")
 # File systems of their own: for regstore these are disks.
 DISKS = ("backup", "mnt/usb", "mnt/safe", "mnt/new", "srv", "dev")
 DIRECTORIES = (
