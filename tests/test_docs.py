@@ -59,7 +59,7 @@ def test_advice_on_registries_is_documented() -> None:
 
 def test_links_between_pages_lead_somewhere() -> None:
     """Every relative link of README and docs/ names a file."""
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 

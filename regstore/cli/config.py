@@ -185,6 +185,13 @@ def check_command(context: click.Context, config_file: str | None, as_json: bool
 
 
 def _check_place(place: Place) -> Iterator[Finding]:
+    for finding in _look_at_place(place):
+        # That is the advice, followed: collections of this name make the cache forget.
+        if finding.id != "config-cache" or not place.options.get("registry_url"):
+            yield finding
+
+
+def _look_at_place(place: Place) -> Iterator[Finding]:
     if os.path.isfile(place.location):
         yield from _advise(place.location)
     elif os.path.isdir(place.location):

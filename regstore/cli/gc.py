@@ -136,7 +136,16 @@ def _with_selection(function: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-@click.group("gc", epilog=EXIT_STATUS)
+@click.group(
+    "gc",
+    epilog=f"""\b
+EXAMPLES
+  regstore gc plan /var/lib/registry                                        looks, changes nothing
+  regstore gc run --registry-url http://127.0.0.1:5000 /var/lib/registry    beside the running registry
+  regstore gc undo /var/lib/registry                                        takes the last run back
+
+{EXIT_STATUS}""",
+)
 def command() -> None:
     """Collect garbage: what no tag, manifest or young upload needs.
 

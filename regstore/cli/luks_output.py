@@ -14,7 +14,6 @@ import click
 from regstore import findings as findings_of_jobs
 from regstore.cli.output import make_document
 from regstore.luks.findings import Severity
-from regstore.report.exposition import luks_samples, render_exposition
 from regstore.wording import plain
 
 if TYPE_CHECKING:
@@ -69,6 +68,9 @@ def render_health(health: Health, form: str, started: float, code: int, location
     """Return the health in one of `FORMATS`, as lines."""
     if form == "prom":
         counts = Counter((finding.id, finding.severity.word) for finding in health.findings)
+        # The reports import the collections: a check need not wait for that.
+        from regstore.report.exposition import luks_samples, render_exposition
+
         return [render_exposition(luks_samples(plain(location), health.is_header_ok, counts))]
     if form == "json":
         document = make_document(

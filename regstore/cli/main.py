@@ -113,6 +113,11 @@ class LazyGroup(click.Group):
             raise TypeError(f"{cmd_name} is no command")
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what is written here: to ask each would import all of regstore."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
 @click.version_option(__version__, prog_name="regstore")
@@ -155,15 +160,20 @@ def cli(context: click.Context, config: str | None, debug: bool, log_format: str
         context.default_map = {command: translate(found, table, f"{file}: [{command}")}
 
 
-def options_of(command: click.Command) -> dict[str, str]:
-    """Return how the configuration calls the options of a command, and their parameters' names."""
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    """Return the options of a command by the names that the configuration has for them."""
     return {
-        word[2:].replace("-", "_"): str(option.name)
+        word[2:].replace("-", "_"): option
         for option in command.params
         if isinstance(option, click.Option)
         for word in option.opts
         if word.startswith("--")
     }
+
+
+def default_of(option: click.Option, value: Any) -> dict[str, Any]:
+    """Return a value of the configuration as click's default: one value of an option that takes several is a list."""
+    return {str(option.name): [value] if option.multiple and not isinstance(value, list) else value}
 
 
 def translate(command: click.Command, table: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -172,16 +182,16 @@ def translate(command: click.Command, table: Mapping[str, Any], where: str) -> d
     Raises:
         UsageError: the command has no such command or option.
     """
-    names = options_of(command)
+    options = options_of(command)
     subcommands = command.commands if isinstance(command, click.Group) else {}
     defaults: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, dict) and key in subcommands:
             defaults[key] = translate(subcommands[key], value, f"{where}.{key}")
-        elif isinstance(value, dict) or key not in names:
+        elif isinstance(value, dict) or key not in options:
             raise UsageError(f"{where}] has no {key}", hint="regstore COMMAND --help names the options")
         else:
-            defaults[names[key]] = value
+            defaults |= default_of(options[key], value)
     return defaults
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
-from regstore.cli.main import _COMMANDS, Session, options_of
+from regstore.cli.main import _COMMANDS, Session, default_of, options_of
 from regstore.cli.option_names import OPTION_NAMES
 from regstore.configuration import Configuration, find_file, read_configuration
 from regstore.errors import RegstoreError
@@ -38,9 +38,12 @@ class Named(click.ParamType[str]):
         if place is None:
             return str(value)
         if self._gives_options and ctx is not None:
-            names = options_of(ctx.command)
-            given = {names[key]: option for key, option in place.options.items() if key in names}
-            ctx.default_map = {**(ctx.default_map or {}), **given}
+            options = options_of(ctx.command)
+            defaults = dict(ctx.default_map or {})
+            for key, value in place.options.items():
+                if key in options:
+                    defaults |= default_of(options[key], value)
+            ctx.default_map = defaults
         return place.location
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from regstore.report.capacity import Capacity
     from regstore.report.forecast import Forecast
 
-_HELP = {
+METRICS = {
     "regstore_build_info": "The version of regstore.",
     "regstore_stored_bytes": "Bytes of all blob data.",
     "regstore_allocated_bytes": "Bytes of the disk blocks that hold blob data.",
@@ -76,7 +76,7 @@ _OF_TOTALS = {
     "regstore_inodes": "inode_count",
     "registry_storage_size_bytes": "stored_bytes",
 }
-METRICS_OF_JOBS = frozenset(name for name in _HELP if name.startswith(("regstore_job_", "regstore_gc_")))
+METRICS_OF_JOBS = frozenset(name for name in METRICS if name.startswith(("regstore_job_", "regstore_gc_")))
 """What `job_samples` exports beside findings."""
 
 Sample = tuple[str, dict[str, str], float | int]
@@ -93,7 +93,7 @@ def render_exposition(samples: Iterable[Sample]) -> str:
 
 def describe(name: str) -> list[str]:
     """Return the lines that come before the samples of a metric."""
-    return [f"# HELP {name} {_HELP[name]}", f"# TYPE {name} gauge"]
+    return [f"# HELP {name} {METRICS[name]}", f"# TYPE {name} gauge"]
 
 
 def sample_line(sample: Sample) -> str:
@@ -109,7 +109,7 @@ def _escape(text: str) -> str:
 
 def metric_names() -> list[str]:
     """Return every name that regstore exports."""
-    return list(_HELP)
+    return list(METRICS)
 
 
 def capacity_samples(
@@ -189,7 +189,7 @@ def job_samples(location: str, notes: Mapping[str, JobNote]) -> list[Sample]:
             samples.append(("regstore_job_last_success_timestamp_seconds", labels, note.last_success_at))
         samples.append(("regstore_job_duration_seconds", labels, note.duration_seconds))
         samples.append(("regstore_job_exit_code", labels, note.exit_code))
-        samples += [(name, {"registry": location}, value) for name, value in note.numbers.items() if name in _HELP]
+        samples += [(name, {"registry": location}, value) for name, value in note.numbers.items() if name in METRICS]
         for check, (severity, count) in sorted(note.findings.items()) if job != "report" else ():
             samples.append(_finding_sample(location, job, check, severity, count))
     return samples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from typing import NoReturn
 
 import pytest
@@ -22,6 +23,12 @@ def require_program(name: str, package: str) -> str:
         reason = f"{name} is not installed (apt-get install {package})"
         _refuse(reason)
     return path
+
+
+def require_module(name: str, package: str) -> None:
+    """Skip the test unless a Python module is installed (in CI: fail it), naming the package to install."""
+    if find_spec(name) is None:
+        _refuse(f"{name} is not installed (pip install {package})")
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -124,6 +124,15 @@ class TestOrder:
     def test_an_option_that_this_command_does_not_have(self, run: Callable[..., Done], volume: Path) -> None:
         run(named(volume, "keep_daily = 7"), "gc", "plan", "main").expect(0)
 
+    @pytest.mark.parametrize("value", ['"http://127.0.0.1:1"', '["http://127.0.0.1:1"]'])
+    @pytest.mark.parametrize("table", ["", "[gc.plan]\n"], ids=["of the registry", "of the command"])
+    def test_one_value_of_an_option_that_takes_several(
+        self, run: Callable[..., Done], volume: Path, tmp_path: Path, table: str, value: str
+    ) -> None:
+        plan = tmp_path / "plan"
+        run(named(volume, f"{table}registry_url = {value}"), "gc", "plan", "--out", plan, "main").expect(0)
+        assert json.loads(plan.read_text().splitlines()[0])["options"]["registry_urls"] == ["http://127.0.0.1:1"]
+
     def test_a_value_of_another_type(self, run: Callable[..., Done], volume: Path) -> None:
         done = run(named(volume, 'upload_age = "soon"'), "gc", "plan", "main")
         assert done.code == 2
@@ -208,6 +217,17 @@ class TestCheck:
             "maintenance: {uploadpurging: {enabled: false}}}"
         )
         assert self.check(run, storage) == {"config-delete-disabled", "config-uploads-kept", "config-cache"}
+
+    def test_a_cache_that_is_made_to_forget(self, run: Callable[..., Done], volume: Path, tmp_path: Path) -> None:
+        file = tmp_path / "config.yml"
+        file.write_text(
+            f"storage: {{filesystem: {{rootdirectory: {volume}}}, cache: {{blobdescriptor: inmemory}}, "
+            "delete: {enabled: true}}"
+        )
+        assert {name for name, _, _ in run(named(file), "config", "check", "--json").expect(1).findings} == {
+            "config-cache"
+        }
+        run(named(file, 'registry_url = "http://127.0.0.1:5000"'), "config", "check").expect(0)
 
     @pytest.mark.parametrize("inner", ["docker/registry/v2", "docker/registry/v2/blobs", "none"])
     def test_a_wrong_root(self, run: Callable[..., Done], volume: Path, inner: str) -> None:
