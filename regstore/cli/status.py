@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regstore import backup
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import find_store
 from regstore.cli.output import human_time, make_document
 from regstore.durations import parse_duration
 from regstore.errors import RegstoreError, UsageError
@@ -81,22 +81,9 @@ def _read(configuration: Configuration, name: str, now: float) -> Status | str:
         raise UsageError(f"[nightly.{name}] rpo: {error}") from error
     try:
         registry = open_registry(place.location if place else name)
-        return read_status(registry, _store_of(configuration, night.store if night else ""), rpo, now)
+        return read_status(registry, find_store(configuration, night.store if night else ""), rpo, now)
     except (RegstoreError, DriverError, OSError) as error:
         return str(error)
-
-
-def _store_of(configuration: Configuration, name: str) -> str:
-    """Return the location under which jobs on a store are noted, or nothing where it cannot be opened."""
-    if not name:
-        return ""
-    location = configuration.stores[name].location
-    if location.startswith("borg:"):
-        return location
-    try:
-        return backup.open_store(location).location
-    except (RegstoreError, DriverError, OSError):
-        return location
 
 
 def _show(name: str, status: Status | str, now: float) -> None:

@@ -19,7 +19,8 @@ import pytest
 from regstore import layout
 from regstore.backup import drill, open_store
 from regstore.backup.drill import serving
-from regstore.errors import StorageFailedError
+from regstore.errors import InterruptedRunError, StorageFailedError
+from regstore.work import Cancel, NoProgress
 from support.collection import Done, Volume, run_cli
 from support.images import digest_of, layer, layers
 from support.mounts import mounted
@@ -304,6 +305,26 @@ class TestStopped:
         assert "stopped on request" in errors
         place.assert_nothing_is_left()
 
+    def test_in_the_midst_of_the_restore(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(place.base / "state"))
+        cancel = Cancel()
+
+        phases = []
+
+        class Stop(NoProgress):
+            def start(self, phase: str, total: int | None = None, unit: str = "") -> None:
+                phases.append(phase)
+
+            def advance(self, count: int = 1) -> None:
+                if any(place.scratch.rglob("data")):
+                    cancel.request()
+
+        options = drill.DrillOptions(drill.DrillSelection(repositories=("*",)), scratch=str(place.scratch), jobs=1)
+        with pytest.raises(InterruptedRunError):
+            drill.run_drill(open_store(str(place.store)), options, random.Random(1), progress=Stop(), cancel=cancel)
+        assert phases[-1].endswith("blobs")
+        place.assert_nothing_is_left()
+
     def test_killed(self, place: Place) -> None:
         """The registry goes with regstore, and the next drill removes the directory."""
         process = place.begin(place.program("silent", "exec sleep 600"))
@@ -365,4 +386,6 @@ class TestTheMorningAfter:
         done = place.run("--config", file, "run", "nightly", "main").expect(4)
         assert "drill: regstore drill -q nas" in done.stdout
         place.assert_nothing_is_left()
+        lines = place.run("--config", file, "metrics", "main").expect(0).stdout.splitlines()
+        assert f'regstore_job_exit_code{{registry="file://{place.root}",job="drill"}} 4' in lines
         assert "the last run of drill ended with 4" in place.run("--config", file, "status").expect(1).stdout
