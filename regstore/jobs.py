@@ -56,6 +56,16 @@ def read_jobs(location: str, directory: Path | None = None) -> dict[str, JobNote
     return notes
 
 
+def newest_jobs(*locations: str) -> dict[str, JobNote]:
+    """Return the last run of each job that was noted at one of the locations; empty ones are passed over."""
+    newest: dict[str, JobNote] = {}
+    for location in filter(None, locations):
+        for job, note in read_jobs(location).items():
+            if job not in newest or newest[job].last_run_at <= note.last_run_at:
+                newest[job] = note
+    return newest
+
+
 def note_job(
     location: str,
     job: str,

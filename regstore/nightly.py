@@ -33,14 +33,18 @@ JOBS = {
     "backup": "backup",
     "verify": "backup verify",
     "prune": "backup prune",
+    "drill": "drill",
     "gc": "gc",
     "report": "report",
     "luks": "luks check",
     "metrics": "metrics",
 }
 """Under which name each step is noted, by itself or by the night."""
-OF_STORE = ("verify", "prune")
+OF_STORE = ("verify", "prune", "drill")
 """Steps that note themselves on the store, not on the registry."""
+
+_ON_REQUEST = ("drill",)
+"""Steps that are no part of a night unless it names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,8 @@ def plan_steps(night: Nightly, configuration: Configuration, today: date) -> lis
             raise UsageError(
                 f"[nightly.{night.name}] cannot do the step {name}", hint="it needs store, or textfile: see the docs"
             )
-    chosen = night.steps or tuple(name for name, words in all_steps.items() if words is not None)
+    usual = (name for name, words in all_steps.items() if words is not None and name not in _ON_REQUEST)
+    chosen = night.steps or tuple(usual)
     return [Step(name, words) for name in chosen if (words := all_steps[name]) is not None]
 
 
@@ -136,6 +141,7 @@ def _possible_steps(night: Nightly, configuration: Configuration, today: date) -
         "backup": ("backup", "create", "-q", registry, store) if store else None,
         "verify": ("backup", "verify", "-q", "--subset", part, store) if store else None,
         "prune": ("backup", "prune", "-q", store) if has_rules else None,
+        "drill": ("drill", "-q", store) if store else None,
         "gc": ("gc", "run", "-q", registry),
         "report": ("report", "capacity", "-q", registry),
         "luks": ("luks", "check", "-q", registry) if is_local and "header_backup" in place.options else None,

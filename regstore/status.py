@@ -148,6 +148,7 @@ def _jobs_to_json(jobs: Mapping[str, JobNote]) -> dict[str, Any]:
             "last_success_at": iso_time(note.last_success_at),
             "duration_seconds": note.duration_seconds,
             "exit_code": note.exit_code,
+            "numbers": note.numbers,
             "findings": {check: {"severity": s, "count": count} for check, (s, count) in sorted(note.findings.items())},
         }
         for name, note in sorted(jobs.items())

@@ -18,6 +18,16 @@ def human_bytes(count: float, *, grouping: Literal["", ","] = "") -> str:
     raise AssertionError
 
 
+def human_seconds(seconds: float) -> str:
+    """Return a span of time with one unit: `0.4 s`, `12 s`, `3 min`, `26.0 h`, `4.2 d`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for size, unit in ((86400, "d"), (3600, "h")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
 def plain(text: str) -> str:
     """Return the text with everything that is not seen, or changes how the rest is seen, as an escape.
 

@@ -49,6 +49,22 @@ CATALOGUE: dict[str, FindingKind] = {
         "an image cannot be restored whole, and was left out",
         "restore it from an older snapshot (regstore backup list), or push it again",
     ),
+    "pull-failed": FindingKind(
+        Severity.CRITICAL,
+        "an image that a drill restored cannot be pulled whole",
+        "regstore backup verify --full says whether the store is whole; drill again with --keep to look at what was "
+        "restored",
+    ),
+    "snapshot-incomplete": FindingKind(
+        Severity.INFO,
+        "a drill passed over a newer snapshot, of a registry that was not whole, or had to take it",
+        "regstore backup show says what was broken; see regstore fsck of the registry",
+    ),
+    "registry-absent": FindingKind(
+        Severity.INFO,
+        "no registry program is installed on the host of a drill",
+        "install docker-registry, or name a registry with --registry-program",
+    ),
 }
 
 

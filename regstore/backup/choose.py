@@ -17,7 +17,7 @@ from regstore.state import State
 from regstore.transfer import iter_data, reduce_contents
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection, Container, Mapping
 
     from regstore.backup.engine import SnapshotData
     from regstore.backup.snapshot import Snapshot
@@ -37,29 +37,34 @@ class Selection:
         repositories: globs; `*` crosses slashes.
         tags: globs of tag names; only these tags, with what they need.
         digests: manifests (`sha256:<hex>`), with what they need and no tag.
+        images: repository to names of tags: exactly these, with what they need.
     """
 
     repositories: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
+    images: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def is_partial(self) -> bool:
         """Whether only some manifests of a repository are wanted."""
-        return bool(self.tags or self.digests)
+        return bool(self.tags or self.digests or self.images)
 
     @property
     def text(self) -> str:
         """What tells one selection from another."""
-        return repr((sorted(self.repositories), sorted(self.tags), sorted(self.digests)))
+        images = sorted((name, sorted(tags)) for name, tags in self.images.items())
+        return repr((sorted(self.repositories), sorted(self.tags), sorted(self.digests), images))
 
     def has_repository(self, name: str) -> bool:
         """Tell whether a repository is asked for."""
+        if self.images and name not in self.images:
+            return False
         return not self.repositories or any(fnmatchcase(name, glob) for glob in self.repositories)
 
-    def has_tag(self, tag: str) -> bool:
+    def has_tag(self, repository: str, tag: str) -> bool:
         """Tell whether a tag is asked for by name."""
-        return any(fnmatchcase(tag, glob) for glob in self.tags)
+        return tag in self.images.get(repository, ()) or any(fnmatchcase(tag, glob) for glob in self.tags)
 
 
 @dataclass(slots=True)
@@ -153,7 +158,7 @@ class Chooser:
         _drop_tag(contents, tag)
 
     def _reduce(self, contents: Contents, selection: Selection, wanted: set[Digest]) -> Contents:
-        tags = {tag for tag in contents.tags if selection.has_tag(tag)}
+        tags = {tag for tag in contents.tags if selection.has_tag(contents.name, tag)}
         return reduce_contents(contents, self._manifests, tags, wanted.intersection(contents.revisions))
 
     def _leave_unknown_out(self, contents: Contents, chosen: Chosen, stored: Container[Digest]) -> None:
@@ -169,7 +174,7 @@ class Chooser:
         prefix = f"{contents.name}:"
         for image in self._snapshot.head.broken:
             tag = image.removeprefix(prefix)
-            if image == prefix + tag and (selection.has_tag(tag) or not selection.is_partial):
+            if image == prefix + tag and (selection.has_tag(contents.name, tag) or not selection.is_partial):
                 chosen.lost[image] = "it was not whole at the source when the snapshot was made"
                 _drop_tag(contents, tag)
 

@@ -212,6 +212,10 @@ class Restore:
         result.dead_holder = dead
         return result
 
+    def forget(self) -> None:
+        """Forget how far it came: nobody will go on with it."""
+        self._journal.finish()
+
     def _apply(self, plan: RestorePlan) -> RestoreResult:
         result = RestoreResult(plan)
         chosen = plan.chosen

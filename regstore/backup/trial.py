@@ -11,16 +11,12 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from regstore import layout
 from regstore.backup.catalogue import BackupFinding, finding
 from regstore.backup.choose import Selection
+from regstore.backup.inspection import find_problems
 from regstore.backup.restore import Restore, RestoreOptions
 from regstore.backup.select import iter_snapshots
-from regstore.digest import format_digest
-from regstore.inventory.manifests import TolerantReader
-from regstore.inventory.reach import find_lacks
 from regstore.registry import Registry
-from regstore.state import NOTHING_KNOWN, State
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.filesystem import FilesystemDriver
 
@@ -123,26 +119,16 @@ def _try(
 ) -> Tried:
     scratch = tempfile.mkdtemp(prefix="regstore-trial-", dir=directory)
     image = f"{repository}:{tag}"
+    target = Registry(FilesystemDriver(scratch))
+    options = RestoreOptions(Selection((repository,), (tag,)))
+    restore = Restore(store, snapshot, target, options, progress=progress, cancel=cancel)
     try:
-        target = Registry(FilesystemDriver(scratch))
-        options = RestoreOptions(Selection((repository,), (tag,)))
-        restore = Restore(store, snapshot, target, options, progress=progress, cancel=cancel)
         plan = restore.plan()
         restore.apply(plan)
         if image in plan.chosen.lost:
             return Tried(snapshot.head.id, image, plan.total_bytes, plan.chosen.lost[image])
-        return Tried(snapshot.head.id, image, plan.total_bytes, _look_at(target, repository, tag))
+        problems = find_problems(target, snapshot.contents(repository), [tag])
+        return Tried(snapshot.head.id, image, plan.total_bytes, problems.get(tag, ""))
     finally:
+        restore.forget()
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _look_at(target: Registry, name: str, tag: str) -> str:
-    """Look at a restored image as a registry would, and return what is wrong with it."""
-    volume = target.open_volume(is_thorough=True)
-    repository = volume.scan_repository(name, NOTHING_KNOWN)
-    manifests = TolerantReader(volume, State(None))
-    manifests.load(name, repository.revisions)
-    if tag not in repository.tags:
-        return "its tag is not there after the restore"
-    lacks = find_lacks(repository, manifests, lambda digest: target.has(layout.BlobData(digest).key))
-    return ", ".join(f"{lack.kind} {format_digest(lack.digest)}" for lack in sorted(lacks.get(tag, ())))

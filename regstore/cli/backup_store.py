@@ -9,14 +9,11 @@ import click
 from regstore import backup
 from regstore.cli import messages
 from regstore.cli.parameters import F, safety_option
-from regstore.errors import RegstoreError
-from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regstore.backup import AnyStore
-    from regstore.configuration import Configuration
 
 
 def passphrase_options() -> Callable[[F], F]:
@@ -49,21 +46,3 @@ def open_store(
     if warns and not isinstance(store, backup.Store) and store.repository.warning:
         messages.warn(store.repository.warning)
     return store
-
-
-def location_of_store(configuration: Configuration, name: str) -> str:
-    """Return the location under which jobs on a store are noted, as it is configured where it cannot be opened.
-
-    Args:
-        configuration: where stores stand.
-        name: of the store; with an empty one the location is empty.
-    """
-    if not name:
-        return ""
-    location = configuration.stores[name].location
-    if location.startswith("borg:"):
-        return location
-    try:
-        return backup.open_store(location).location
-    except (RegstoreError, DriverError, OSError):
-        return location

@@ -36,6 +36,7 @@ _COMMANDS = {
     "completion": ("regstore.cli.completion", "Print a shell's completion."),
     "config": ("regstore.cli.config", "Show, check and write regstore's configuration."),
     "backup": ("regstore.cli.backup", "Keep snapshots of a registry that may be live."),
+    "drill": ("regstore.cli.drill", "Restore images for a trial, pull them, say how long it took."),
     "fsck": ("regstore.cli.fsck", "Say whether every image is whole, and repair."),
     "gc": ("regstore.cli.gc", "Collect garbage, never a live image."),
     "luks": ("regstore.cli.luks", "Check the encrypted disk under a registry."),
@@ -79,11 +80,20 @@ class Session:
 
 @dataclass(slots=True)
 class Job:
-    """A job under way: its name, the registry, when it began, and what it counted and found."""
+    """A job under way.
+
+    Attributes:
+        name: of the job.
+        location: of the registry or store.
+        started: when it began, in seconds since the epoch.
+        source: of a job on a store: the registry that it is about, where it is noted too.
+        numbers, findings: what it counted and found.
+    """
 
     name: str
     location: str
     started: float
+    source: str = ""
     numbers: dict[str, float] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
 
@@ -94,7 +104,8 @@ class Job:
         counts = Counter((found.id, found.severity.word) for found in self.findings)
         findings = {check: (severity, count) for (check, severity), count in counts.items()}
         duration = time.time() - self.started
-        note_job(self.location, self.name, self.started, duration, exit_code, self.numbers, findings)
+        for location in {self.location, self.source or self.location}:
+            note_job(location, self.name, self.started, duration, exit_code, self.numbers, findings)
 
 
 class LazyGroup(click.Group):

@@ -16,12 +16,12 @@ import click
 from regstore._version import __version__
 from regstore.cli import messages
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.named import REGISTRY
+from regstore.cli.named import REGISTRY, find_store
 from regstore.cli.parameters import DURATION
 from regstore.cli.rendering import emit
 from regstore.errors import InterruptedRunError, RegstoreError, UsageError
 from regstore.findings import Severity
-from regstore.jobs import read_jobs
+from regstore.jobs import newest_jobs
 from regstore.registry import open_registry
 from regstore.report.capacity import measure_capacity
 from regstore.report.exposition import capacity_samples, job_samples, render_exposition
@@ -32,6 +32,9 @@ from regstore.wording import plain
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regstore.configuration import Configuration
     from regstore.registry import Registry
     from regstore.work import Cancel
 
@@ -61,7 +64,7 @@ EXAMPLES
 def command(
     session: Session, root: str, textfile: str | None, listen: str | None, grace: float, metrics_top: int, jobs: int
 ) -> None:
-    """Export the numbers of ROOT, and how its jobs ended, for Prometheus.
+    """Export the numbers of ROOT, and how its jobs and those on its store ended, for Prometheus.
 
     Without --textfile and --listen they go to stdout. Nothing is recorded in the history of reports.
     """
@@ -69,7 +72,8 @@ def command(
         raise UsageError("--textfile and --listen exclude each other")
     address = _parse_address(listen) if listen else None
     registry = open_registry(root, jobs)
-    source = _Source(registry, Options(grace=grace, jobs=jobs), metrics_top, session.cancel)
+    stores = _stores_of(session.configuration, root)
+    source = _Source(registry, Options(grace=grace, jobs=jobs), metrics_top, stores, session.cancel)
     if address is None:
         emit([source.scan()], textfile)
         return
@@ -83,13 +87,22 @@ def _parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _stores_of(configuration: Configuration, root: str) -> list[str]:
+    """Return the stores of backups of a registry, by the nights that are configured for it."""
+    nights = [
+        configuration.nights.get(name) for name, place in configuration.registries.items() if place.location == root
+    ]
+    return [find_store(configuration, night.store) for night in nights if night and night.store]
+
+
 class _Source:
     """Scans, and remembers for a minute what it found."""
 
-    def __init__(self, registry: Registry, options: Options, top: int, cancel: Cancel) -> None:
+    def __init__(self, registry: Registry, options: Options, top: int, stores: Sequence[str], cancel: Cancel) -> None:
         self._registry = registry
         self._options = options
         self._top = top
+        self._stores = stores
         self._cancel = cancel
         self._lock = threading.Lock()
         self._text, self._scanned = "", float("-inf")
@@ -108,7 +121,8 @@ class _Source:
         points = [(entry.at, entry.totals.get("stored_bytes") or 0) for entry in entries]
         forecast = forecast_full(points, capacity.room.free_bytes)
         samples = capacity_samples(capacity, forecast, capacity.findings, now, self._top)
-        return render_exposition([*samples, *job_samples(capacity.location, read_jobs(capacity.location))])
+        jobs = newest_jobs(capacity.location, *self._stores)
+        return render_exposition([*samples, *job_samples(capacity.location, jobs)])
 
     def recent(self) -> str:
         """Return the metrics as they were at most a minute ago. Who asks meanwhile waits."""

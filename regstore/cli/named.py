@@ -12,6 +12,7 @@ from regstore.cli.main import _COMMANDS, Session, default_of, options_of
 from regstore.cli.option_names import OPTION_NAMES
 from regstore.configuration import Configuration, find_file, read_configuration
 from regstore.errors import RegstoreError
+from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,21 @@ class Named(click.ParamType[str]):
         if session is None:
             return {}
         return session.configuration.registries if self._kind == "registry" else session.configuration.stores
+
+
+def find_store(configuration: Configuration, name: str) -> str:
+    """Return the location under which jobs on a configured store are noted; empty without a name."""
+    if not name:
+        return ""
+    location = configuration.stores[name].location
+    if location.startswith("borg:"):
+        return location
+    from regstore import backup
+
+    try:
+        return backup.open_store(location).location
+    except (RegstoreError, DriverError, OSError):
+        return location
 
 
 REGISTRY = Named("registry")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regstore.cli import messages
-from regstore.cli.backup_store import location_of_store
+from regstore.cli.named import find_store
 from regstore.errors import RegstoreError
-from regstore.jobs import note_job, read_jobs
+from regstore.jobs import newest_jobs, note_job
 from regstore.nightly import OF_STORE, note_outcome
 from regstore.registry import settled_location
 from regstore.report.textfile import update_jobs
@@ -41,7 +41,7 @@ class NightNotes:
     def add(self, outcome: Outcome) -> None:
         """Note a step."""
         is_of_store = outcome.step.name in OF_STORE
-        store = location_of_store(self._configuration, self._night.store) if is_of_store else ""
+        store = self._store() if is_of_store else ""
         note_outcome(outcome, self._location, store)
 
     def end(self, exit_code: int, duration_seconds: float) -> None:
@@ -50,6 +50,10 @@ class NightNotes:
         if not self._night.textfile:
             return
         try:
-            update_jobs(self._night.textfile, self._location, {**read_jobs(self._location), JOB: note})
+            jobs = newest_jobs(self._location, self._store())
+            update_jobs(self._night.textfile, self._location, {**jobs, JOB: note})
         except (RegstoreError, OSError) as error:
             messages.warn(f"the metrics do not show how this night ended: {error}", hint=getattr(error, "hint", ""))
+
+    def _store(self) -> str:
+        return find_store(self._configuration, self._night.store)

@@ -103,6 +103,9 @@ def _written(configuration: Configuration) -> Iterator[str]:
         for place in (location, store.removeprefix("borg:")):
             if place.startswith("/"):
                 yield place
+        scratch = configuration.commands.get("drill", {}).get("scratch", "")
+        if "drill" in night.steps and scratch:
+            yield scratch
         if night.textfile:
             yield os.path.dirname(night.textfile)
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regstore.cli.backup_store import location_of_store
 from regstore.cli.main import EXIT_STATUS, Session
+from regstore.cli.named import find_store
 from regstore.cli.output import human_time, make_document
 from regstore.durations import parse_duration
 from regstore.errors import RegstoreError, UsageError
 from regstore.registry import open_registry
 from regstore.status import Status, Timer, read_status, read_timers
-from regstore.wording import human_bytes, plain
+from regstore.wording import human_bytes, human_seconds, plain
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _OF_REGISTRY = ("gc", "fsck", "backup", "report", "luks check")
 _NIGHT = "nightly"
 _OF_STORE = ("backup verify", "backup test-restore", "backup prune")
+_DRILL = "drill"
 
 
 @click.command(
@@ -81,7 +82,7 @@ def _read(configuration: Configuration, name: str, now: float) -> Status | str:
         raise UsageError(f"[nightly.{name}] rpo: {error}") from error
     try:
         registry = open_registry(place.location if place else name)
-        return read_status(registry, location_of_store(configuration, night.store if night else ""), rpo, now)
+        return read_status(registry, find_store(configuration, night.store if night else ""), rpo, now)
     except (RegstoreError, DriverError, OSError) as error:
         return str(error)
 
@@ -98,6 +99,7 @@ def _show(name: str, status: Status | str, now: float) -> None:
     for job in _OF_STORE:
         if job in status.of_store:
             click.echo(f"  {job:20}  {_job_line(status.of_store, job, now)}")
+    click.echo(f"  {'last drill':20}  {_drill_line({**status.jobs, **status.of_store}, now)}")
     fraction = status.verified_fraction
     said = "unknown before the first report" if fraction is None else f"{fraction:.0%} of all blobs within 30 days"
     click.echo(f"  {'verified':20}  {said}")
@@ -122,6 +124,17 @@ def _job_line(jobs: Mapping[str, JobNote], job: str, now: float) -> str:
         line += ", with findings" if note.exit_code == 1 else f", failed ({note.exit_code})"
     if note.exit_code > 1 and note.last_success_at is not None:
         line += f"; the last that came to its end {_ago(now - note.last_success_at)} ago"
+    return line
+
+
+def _drill_line(jobs: Mapping[str, JobNote], now: float) -> str:
+    """Say when images were last restored for a trial, and how long it took."""
+    line = _job_line(jobs, _DRILL, now)
+    numbers = jobs[_DRILL].numbers if _DRILL in jobs else {}
+    if (first := numbers.get("regstore_drill_first_pull_seconds")) is not None:
+        line += f"; first image after {human_seconds(first)}"
+    if (whole := numbers.get("regstore_drill_full_restore_seconds")) is not None:
+        line += f"; everything would take {human_seconds(whole)}"
     return line
 
 

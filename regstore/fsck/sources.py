@@ -1,15 +1,12 @@
 """Where data that are missing or corrupt are fetched from: another volume, or a registry that still serves them.
 
-The fetching itself is in `regstore.transfer.fetching`. Sources of the rules: the distribution specification of the OCI
-(spec.md, "Pull"), and for signed schema1 manifests, which a registry stores without and serves with their signatures,
-manifest/schema1 of distribution v2.8.3.
+The fetching itself is in `regstore.transfer.fetching`. Source of the rules: the distribution specification of the OCI
+(spec.md, "Pull").
 """
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import os
 import re
 from functools import partial
@@ -21,18 +18,18 @@ from regstore.digest import format_digest
 from regstore.errors import UsageError
 from regstore.registry import open_registry
 from regstore.registry.http import TIMEOUT_SECONDS, RegistryClient, RegistryFailedError
+from regstore.registry.manifests import ACCEPT, read_manifest
 from regstore.transfer.fetching import Found, Source
-from regstore_drivers.base import READ_LIMIT_BYTES, HasLocalPath
+from regstore_drivers.base import HasLocalPath
 from regstore_drivers.errors import NotFound
 from regstore_drivers.wrappers import ReadOnly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from regstore.digest import Digest
     from regstore.registry import Registry
     from regstore_drivers.base import ReadDriver
-    from regstore_drivers.streams import PieceStream
 
 _BUFFER_BYTES = 256 * 1024
 _KINDS = (
@@ -40,18 +37,6 @@ _KINDS = (
     "https://host/v2/REPOSITORY"
 )
 _API_URL = re.compile(r"([a-z]+://[^/]*(?:/.*?)??)/v2(?:/(.*))?", re.IGNORECASE)
-_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-_ACCEPT = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.oci.artifact.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        _SIGNED,
-        "application/vnd.docker.distribution.manifest.v1+json",
-    )
-)
 
 
 class VolumeSource:
@@ -126,7 +111,7 @@ class RegistrySource:
         path = f"/v2/{name}/manifests/{format_digest(digest)}"
         if not layout.is_repository_name(name):
             return False
-        with self._client.get_stream(path, method="HEAD", headers={"Accept": _ACCEPT}) as answer:
+        with self._client.get_stream(path, method="HEAD", headers={"Accept": ACCEPT}) as answer:
             if answer.status in (200, 404):
                 return answer.status == 200
             raise self._client.error_of(answer, f"HEAD {path}")
@@ -145,7 +130,7 @@ class RegistrySource:
         size = self._blob_size(path)
         if size is not None:
             return Found(size, partial(self._open_blob, path))
-        data = self._read_manifest(f"/v2/{repository}/manifests/{format_digest(digest)}")
+        data = read_manifest(self._client, f"/v2/{repository}/manifests/{format_digest(digest)}")
         return None if data is None else Found(len(data), partial(io.BytesIO, data))
 
     def _blob_size(self, path: str) -> int | None:
@@ -165,16 +150,6 @@ class RegistrySource:
             return io.BufferedReader(answer.stream, _BUFFER_BYTES)
         answer.stream.close()
         raise self._client.error_of(answer, f"GET {path}")
-
-    def _read_manifest(self, path: str) -> bytes | None:
-        with self._client.get_stream(path, headers={"Accept": _ACCEPT}) as answer:
-            if answer.status == 404:
-                return None
-            if answer.status != 200:
-                raise self._client.error_of(answer, f"GET {path}")
-            data = b"".join(_iter_limited(answer.stream, f"{self._client.url}{path}"))
-        is_signed = answer.headers.get("content-type", "").partition(";")[0].strip() == _SIGNED
-        return _schema1_payload(data) if is_signed else data
 
 
 def open_source(location: str, target: Registry, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Source:
@@ -243,25 +218,3 @@ def _place_of(location: str) -> tuple[str, str, str, list[str]]:
     parts = urlsplit(location)
     endpoint = parse_qs(parts.query).get("endpoint", [])
     return parts.scheme, parts.netloc, parts.path.rstrip("/"), [url.rstrip("/") for url in endpoint]
-
-
-def _iter_limited(stream: PieceStream, what: str) -> Iterator[bytes]:
-    count = 0
-    while piece := stream.read(READ_LIMIT_BYTES):
-        count += len(piece)
-        if count > READ_LIMIT_BYTES:
-            raise RegistryFailedError(f"{what} is too large for a manifest", code="registry-refused")
-        yield piece
-
-
-def _schema1_payload(signed: bytes) -> bytes:
-    """Return a signed manifest without its signatures, which is what its digest means; itself if that cannot be."""
-    try:
-        protected = json.loads(_unbase64(json.loads(signed)["signatures"][0]["protected"]))
-        return signed[: protected["formatLength"]] + _unbase64(protected["formatTail"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return signed
-
-
-def _unbase64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -58,6 +58,11 @@ METRICS = {
     "regstore_job_exit_code": "How the last run of a job ended; 0 and 1 are done.",
     "regstore_gc_deleted_blobs": "Blobs that the last collection removed.",
     "regstore_gc_freed_bytes": "Bytes that the last collection gave back to the storage.",
+    "regstore_drill_restored_bytes": "Bytes of data that the last drill restored.",
+    "regstore_drill_restore_seconds": "How long the last drill restored data.",
+    "regstore_drill_first_pull_seconds": "When the first image of the last drill had been pulled, since it began.",
+    "regstore_drill_recovery_seconds": "When all images of the last drill had been pulled, since it began.",
+    "regstore_drill_full_restore_seconds": "How long the data of the whole snapshot would take at that rate.",
 }
 _OF_TOTALS = {
     "regstore_stored_bytes": "stored_bytes",

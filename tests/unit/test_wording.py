@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regstore.wording import human_bytes, iso_time, plain
+from regstore.wording import human_bytes, human_seconds, iso_time, plain
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,14 @@ def test_bytes_have_binary_units(count: int, text: str) -> None:
 )
 def test_commas_may_part_thousands(count: float, text: str) -> None:
     assert human_bytes(count, grouping=",") == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (119, "119 s"), (150, "2 min"), (7200, "2.0 h"), (172800, "2.0 d")],
+)
+def test_spans_have_one_unit(seconds: float, text: str) -> None:
+    assert human_seconds(seconds) == text
 
 
 @pytest.mark.parametrize(

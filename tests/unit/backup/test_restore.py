@@ -84,6 +84,15 @@ def test_a_tag_brings_its_closure_signature_and_nothing_else(root: Path, store: 
     assert back_up(tmp_path / "new", backup.init_store(str(tmp_path / "second"))).head.is_complete
 
 
+def test_exactly_the_images_that_are_named(root: Path, store: Store, tmp_path: Path) -> None:
+    VolumeWriter(root).push_image("team/web", "v1", [b"of the web"])
+    back_up(root, store)
+
+    bring_back(store, tmp_path / "new", options=RestoreOptions(Selection(images={"app": ["v2"], "team/web": ["v1"]})))
+
+    assert tags_at(tmp_path / "new") == {"app:v2", "team/web:v1"}  # not app:v1
+
+
 def test_an_index_brings_its_children(root: Path, store: Store, tmp_path: Path) -> None:
     bring_back(store, tmp_path / "new", options=some(tags=("mul*",)))
 

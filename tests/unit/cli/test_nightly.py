@@ -69,6 +69,7 @@ class TestPlan:
 
     def test_only_some_in_another_order(self) -> None:
         assert self.names(Nightly("main", "nas", ("gc", "backup"))) == ["gc", "backup"]
+        assert self.names(Nightly("main", "nas", ("backup", "drill"))) == ["backup", "drill"]
 
     def test_a_month_verifies_every_part_of_a_store(self) -> None:
         def part(day: int) -> str:
@@ -82,6 +83,8 @@ class TestPlan:
             plan_steps(Nightly("main", steps=("sleep",)), configuration(), TODAY)
         with pytest.raises(UsageError, match="cannot do the step backup"):
             plan_steps(Nightly("main", steps=("backup",)), configuration(), TODAY)
+        with pytest.raises(UsageError, match="cannot do the step drill"):
+            plan_steps(Nightly("main", steps=("drill",)), configuration(), TODAY)
 
 
 class TestRun:
@@ -130,7 +133,8 @@ class TestNight:
         assert host.run("run", "nightly", "-q", "main").expect(0).stdout == ""
         lines = host.run("status").expect(0).stdout.splitlines()
         assert any("100% of all blobs within 30 days" in line for line in lines)
-        assert not any("never" in line for line in lines if not line.startswith("  luks"))
+        others = ("  luks", "  last drill")  # no step of this night
+        assert not any("never" in line for line in lines if not line.startswith(others))
 
     def test_a_step_that_is_refused(self, host: Host) -> None:
         VolumeWriter(host.volume).layer("app", b"nobody needs this")

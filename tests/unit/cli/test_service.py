@@ -26,6 +26,10 @@ location = "/backup/my registry"
 store = "nas"
 textfile = "/var/lib/node exporter/registry.prom"
 [nightly.second]
+store = "nas"
+steps = ["backup", "drill"]
+[drill]
+scratch = "/srv/scratch"
 """
 
 
@@ -49,6 +53,7 @@ def test_units(run: Callable[..., Done], tmp_path: Path) -> None:
     service = (units / "regstore-nightly@.service").read_text()
     assert f"--config {tmp_path}/config.toml run nightly -q %i" in service
     assert "ReadWritePaths=-/srv/registry\n" in service
+    assert "ReadWritePaths=-/srv/scratch\n" in service
     assert 'ReadWritePaths=-"/backup/my registry"\n' in service
     assert 'ReadWritePaths=-"/var/lib/node exporter"\n' in service
     assert "s3:" not in service
@@ -84,7 +89,7 @@ def test_a_night_that_sends_mail_may_use_sendmail(run: Callable[..., Done], tmp_
     without = unit()
     assert "NoNewPrivileges=yes" in without
     assert not any("/var/spool" in line for line in without)
-    (tmp_path / "config.toml").write_text(CONFIG + 'mail_to = "root"\n')
+    (tmp_path / "config.toml").write_text(CONFIG.replace("[nightly.main]\n", '[nightly.main]\nmail_to = "root"\n'))
     with_mail = unit()
     assert "NoNewPrivileges=no" in with_mail
     assert {"ReadWritePaths=-/var/spool/postfix", "ReadWritePaths=-/var/spool/exim4"} <= set(with_mail)

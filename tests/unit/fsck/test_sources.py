@@ -15,7 +15,7 @@ from regstore.digest import parse_digest
 from regstore.errors import InterruptedRunError, StorageFailedError, UsageError
 from regstore.fsck import sources
 from regstore.fsck.sources import VolumeSource, open_source
-from regstore.registry import Registry, open_registry
+from regstore.registry import Registry, manifests, open_registry
 from regstore.transfer.fetching import Failure, Fetched, Found, NotFetched, Source, fetch_blob
 from regstore.work import Cancel
 from regstore_drivers.errors import AlreadyExists, DriverError, Unavailable
@@ -265,7 +265,7 @@ def test_a_manifest_that_is_not_served_as_a_blob(fake: FakeRegistry, opened: Ope
 def test_a_manifest_of_any_size_is_not_read_into_memory(
     fake: FakeRegistry, opened: OpenSource, driver: MemoryDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "READ_LIMIT_BYTES", len(DATA) - 1)
+    monkeypatch.setattr(manifests, "READ_LIMIT_BYTES", len(DATA) - 1)
     fake.serve(f"/v2/app/manifests/{TEXT}", DATA)
 
     assert "too large" in reasons(fetch(driver, opened(fake.url)))
