@@ -99,7 +99,8 @@ def plan_steps(night: Nightly, configuration: Configuration, today: date) -> lis
             raise UsageError(f"{where} has an unknown step {name}", hint=f"known: {', '.join(all_steps)}")
         if all_steps[name] is None:
             raise UsageError(
-                f"[nightly.{night.name}] cannot do the step {name}", hint="it needs store, or textfile: see the docs"
+                f"[nightly.{night.name}] cannot do the step {name}",
+                hint="backup, verify and prune need a store, luks the registry's header_backup, metrics a textfile",
             )
     chosen = night.steps or tuple(name for name, words in all_steps.items() if words is not None)
     return [Step(name, words) for name in chosen if (words := all_steps[name]) is not None]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from regstore import gc
+from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY
 from regstore.cli.output import human_time, json_time, mention_dead, render_table, show_findings, show_json
@@ -136,7 +137,18 @@ def _with_selection(function: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-@click.group("gc", epilog=EXIT_STATUS)
+@click.group(
+    "gc",
+    cls=ListingGroup,
+    epilog=f"""\b
+EXAMPLES
+  regstore gc plan /var/lib/registry
+  regstore gc run --registry-url http://127.0.0.1:5000 /var/lib/registry
+  regstore gc status /var/lib/registry
+  regstore gc undo /var/lib/registry
+
+{EXIT_STATUS}""",
+)
 def command() -> None:
     """Collect garbage: what no tag, manifest or young upload needs.
 

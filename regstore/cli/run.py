@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.output import render_table, show_json
 from regstore.errors import UsageError
@@ -30,6 +31,7 @@ _JOB = "nightly"
 
 @click.group(
     "run",
+    cls=ListingGroup,
     epilog=f"""\b
 EXAMPLES
   regstore run nightly main
@@ -65,8 +67,9 @@ def nightly_command(context: click.Context, name: str, dry_run: bool, as_json: b
     session = context.find_object(Session) or Session()
     configuration = session.configuration
     if name not in configuration.nights:
-        known = ", ".join(configuration.nights) or "none"
-        raise UsageError(f"there is no [nightly.{name}] in the configuration", hint=f"configured: {known}")
+        known = ", ".join(configuration.nights)
+        hint = f"configured: {known}" if known else f"regstore config init writes one; add [nightly.{name}] to it"
+        raise UsageError(f"there is no [nightly.{name}] in the configuration", hint=hint)
     night = configuration.nights[name]
     started = time.time()
     steps = plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
