@@ -198,7 +198,7 @@ def main() -> NoReturn:
     session = Session()
     _handle_signals(session.cancel)
     try:
-        code = cli.main(obj=session, standalone_mode=False, auto_envvar_prefix="REGSTORE")
+        code = cli.main(prog_name="regstore", obj=session, standalone_mode=False, auto_envvar_prefix="REGSTORE")
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:

@@ -16,7 +16,7 @@ import pytest
 
 from support.images import layers
 from support.luks_headers import make_luks1
-from support.packaging import Program, run
+from support.packaging import Program, command_paths
 from support.volume import VolumeWriter
 
 EVERYWHERE = {
@@ -94,21 +94,6 @@ RUNS: list[tuple[str, int, str]] = [
     ("status", 0, "registries timers"),
 ]
 
-WITH_JSON = """
-import click
-from regstore.cli.main import cli
-
-def walk(command, context):
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            walk(below, click.Context(below, info_name=name, parent=context))
-    if any("--json" in option.opts for option in command.params):
-        print(context.command_path.removeprefix("regstore "))
-
-walk(cli, click.Context(cli, info_name="regstore"))
-"""
-
 
 @pytest.fixture(scope="module")
 def ended(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
@@ -153,7 +138,7 @@ def test_document(ended: dict[str, tuple[int, str]], words: str, code: int, keys
 
 
 def test_every_command_with_json_is_here(environment: Path, tmp_path: Path) -> None:
-    commands = set(run([environment / "bin" / "python", "-c", WITH_JSON], tmp_path).stdout.splitlines())
+    commands = {path.removeprefix("regstore ") for path in command_paths(environment, tmp_path, "--json")}
 
     assert len(commands) > 20
     assert {name for name in commands if not any(words.startswith(name) for words, _, _ in RUNS)} == set()

@@ -10,22 +10,8 @@ from pathlib import Path
 import pytest
 
 from support.images import layer
-from support.packaging import Program, run
+from support.packaging import Program, command_paths, run
 from support.volume import VolumeWriter, blob_key, tag_link_key
-
-LEAVES = """
-import click
-from regstore.cli.main import cli
-
-def walk(command, context):
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            walk(below, click.Context(below, info_name=name, parent=context))
-    print(context.command_path)
-
-walk(cli, click.Context(cli, info_name="regstore"))
-"""
 
 
 def test_wheel_has_both_packages(wheel: Path) -> None:
@@ -66,7 +52,7 @@ def test_installed_wheel_works_away_from_the_checkout(
 
 
 def test_every_command_has_help(environment: Path, installed: Program, tmp_path: Path) -> None:
-    paths = run([environment / "bin" / "python", "-c", LEAVES], tmp_path).stdout.splitlines()
+    paths = command_paths(environment, tmp_path)
 
     assert len(paths) > 30
     for path in paths:

@@ -48,3 +48,25 @@ def run(command: Sequence[object], directory: Path, expect: int = 0) -> subproce
     done = subprocess.run(list(map(str, command)), cwd=directory, env=kept, check=False, capture_output=True, text=True)
     assert done.returncode == expect, f"{command}: {done.stdout}{done.stderr}"
     return done
+
+
+_WALK = """
+import sys
+import click
+from regstore.cli.main import cli
+
+def walk(command, context):
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            walk(below, click.Context(below, info_name=name, parent=context))
+    if set(sys.argv[1:]) <= {word for option in command.params for word in option.opts}:
+        print(context.command_path)
+
+walk(cli, click.Context(cli, info_name="regstore"))
+"""
+
+
+def command_paths(environment: Path, directory: Path, *options: str) -> list[str]:
+    """Return the words of every command and group of an environment's regstore that has all these options."""
+    return run([environment / "bin" / "python", "-c", _WALK, *options], directory).stdout.splitlines()
