@@ -146,6 +146,23 @@ class TestDebianPackage:
         assert {item["kind"]: item["count"] for item in document["removed"]}["blob"] == 1
         program.run("fsck", "--data", "--layers", volume, expect=0)
 
+    def test_install_and_purge(self, release: Path, tmp_path: Path) -> None:
+        """With dpkg's own steps and the scripts of the package, in a root directory that has nothing else."""
+        require_root("install a package")
+        root = tmp_path / "root"
+        (root / "var/lib/dpkg/info").mkdir(parents=True)
+        (root / "var/lib/dpkg/updates").mkdir()
+        (root / "var/lib/dpkg/status").touch()
+        dpkg = ["dpkg", f"--root={root}", "--force-depends", "--force-script-chrootless"]
+
+        run([*dpkg, "--install", *release.glob("*.deb")], tmp_path)
+        library = root / "usr/lib/regstore"
+        assert list((library / "regstore/__pycache__").glob("nightly.*.pyc"))
+        assert __version__ in run([SYSTEM_PYTHON, "-I", library, "--version"], tmp_path).stdout
+        run([*dpkg, "--purge", "regstore"], tmp_path)
+
+        assert [path for path in root.rglob("*") if path.is_file() and "var/lib/dpkg" not in str(path)] == []
+
     def test_a_night(self, deb_root: Path, volume: Path, tmp_path: Path) -> None:
         """Its steps are processes of their own: they must find what is in no site-packages."""
         (tmp_path / "config.toml").write_text(f'[registry.main]\nlocation = "{volume}"\n[nightly.main]\n')
