@@ -79,7 +79,8 @@ class Named(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer the names, and files."""
         names = [CompletionItem(name) for name in self._configured(ctx) if name.startswith(incomplete)]
-        return [*names, CompletionItem(incomplete, type="file")]
+        # In this order: for bash an item of type file throws away what came before it.
+        return [CompletionItem(incomplete, type="file"), *names]
 
     def _configured(self, ctx: click.Context) -> Mapping[str, Place]:
         """Return the names of the configuration, which no command has read while a shell completes."""
