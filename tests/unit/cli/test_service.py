@@ -114,7 +114,7 @@ eval "$(regstore completion bash)"
 compopt() { :; }  # works only where somebody pressed Tab
 COMP_WORDS=(regstore gc plan ma)
 COMP_CWORD=3
-_regstore_completion
+_regstore_completion regstore
 echo "${COMPREPLY[@]}"
 """
 
