@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regstore.durations import parse_duration
 from regstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ class Configuration:
             UsageError: there is none.
         """
         if name not in self.nights:
-            known = ", ".join(self.nights) or "none"
-            raise UsageError(f"there is no [nightly.{name}] in the configuration", hint=f"configured: {known}")
+            known = ", ".join(self.nights)
+            hint = f"configured: {known}" if known else f"regstore config init writes one; add [nightly.{name}] to it"
+            raise UsageError(f"there is no [nightly.{name}] in the configuration", hint=hint)
         return self.nights[name]
 
 
@@ -141,7 +143,8 @@ def _load(path: Path) -> dict[str, Any]:
             found = os.fstat(file.fileno())
             text = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        hint = "regstore config init writes one" if isinstance(error, FileNotFoundError) else ""
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     if os.geteuid() == 0 and (found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         raise UsageError(
             f"{path} can be written by others than root, and could name commands that root runs",
@@ -201,6 +204,11 @@ def _read_nights(
                 raise UsageError(f"{path}: {where} {key} cannot be {value!r}")
         if values.get("store") and values["store"] not in stores:
             raise _unknown(path, f"{where} store {values['store']}", stores, "store", values["store"])
+        if values.get("rpo"):
+            try:
+                parse_duration(values["rpo"])
+            except ValueError as error:
+                raise UsageError(f"{path}: {where} rpo: {error}") from error
         nights[name] = Nightly(name, **values)
         _check_channels(f"{path}: {where}", nights[name])
     return nights

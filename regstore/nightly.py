@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from regstore.errors import UsageError
@@ -119,7 +120,8 @@ def plan_steps(night: Nightly, configuration: Configuration, today: date) -> lis
             raise UsageError(f"{where} has an unknown step {name}", hint=f"known: {', '.join(all_steps)}")
         if all_steps[name] is None:
             raise UsageError(
-                f"[nightly.{night.name}] cannot do the step {name}", hint="it needs store, or textfile: see the docs"
+                f"[nightly.{night.name}] cannot do the step {name}",
+                hint="backup, verify and prune need a store, luks the registry's header_backup, metrics a textfile",
             )
     usual = (name for name, words in all_steps.items() if words is not None and name not in _ON_REQUEST)
     chosen = night.steps or tuple(usual)
@@ -200,7 +202,7 @@ def note_outcome(outcome: Outcome, location: str, store: str) -> None:
 def run_command(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:
     """Run regstore with these words. Its output is kept to its last 100,000 bytes; a request to stop goes to it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "regstore", *words],
+        [*_own_command(), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -224,3 +226,11 @@ def run_command(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:
             time.sleep(_POLL_SECONDS)
     output = b"".join(kept)[-_SHOWN_BYTES:].decode("utf-8", "replace")
     return (code if code >= 0 else 128 - code), output
+
+
+def _own_command() -> list[str]:
+    """Return what runs regstore: the directory around it where that is a program, as in the package for Debian."""
+    around = Path(__file__).parents[1]
+    if (around / "__main__.py").is_file():
+        return [sys.executable, "-I", str(around)]
+    return [sys.executable, "-m", "regstore"]

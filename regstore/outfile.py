@@ -42,4 +42,7 @@ def write_lines(path: str, lines: Iterable[str], what: str) -> None:
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise UsageError(f"cannot write the {what} to {path}: {error.strerror}") from error
+        raise UsageError(
+            f"cannot write the {what} to {path}: {error.strerror}",
+            hint="name a file in a directory that you may write to",
+        ) from error

@@ -13,8 +13,9 @@ from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_prune import export_command, prune_command, unlock_command
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.backup_verify import test_restore_command, verify_command
+from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.named import REGISTRY, STORE
+from regstore.cli.named import NEW_STORE, REGISTRY, STORE
 from regstore.cli.output import mention_dead, show_image_findings, show_json
 from regstore.cli.parameters import BANDWIDTH, DURATION, safety_option
 from regstore.cli.progress import choose_progress
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
+    cls=ListingGroup,
     epilog=f"""\b
 EXAMPLES
   regstore backup init /backup/registry
@@ -41,7 +43,7 @@ EXAMPLES
   regstore backup verify --subset 1/7 /backup/registry
   regstore restore /backup/registry /srv/new-registry
 
-{EXIT_STATUS}"""
+{EXIT_STATUS}""",
 )
 def command() -> None:
     """Keep snapshots of a registry that may be live, and see that they can be restored.
@@ -60,7 +62,7 @@ EXAMPLES
 
 {EXIT_STATUS}""",
 )
-@click.argument("store", type=STORE)
+@click.argument("store", type=NEW_STORE)
 @safety_option("--key-export", metavar="FILE", help="For borg, which needs it: where its key is exported to.")
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from regstore.cli.config_values import check_values
+from regstore.cli.listing import ListingGroup
 from regstore.cli.main import _COMMANDS, EXIT_STATUS, cli, translate
 from regstore.cli.option_names import OPTION_NAMES
 from regstore.cli.output import make_document, render_table, show_findings, show_json
 from regstore.configuration import SYSTEM_FILE, Configuration, find_file, read_configuration
 from regstore.errors import RefusedError, UsageError
 from regstore.findings import Finding, is_clean
-from regstore.registry.advice import advise
+from regstore.nightly import plan_steps
+from regstore.registry.advice import advise, advise_place
 from regstore.registry.config import read_config
 from regstore.registry.host import find_registries
+from regstore.registry.location import path_of_location
 from regstore.wording import plain
 
 if TYPE_CHECKING:
@@ -39,6 +44,11 @@ _EXAMPLE = """\
 #keep_daily = 7
 #keep_weekly = 4
 
+# What is done every night, and how old the last backup may be: regstore run nightly {name}, regstore service install
+#[nightly.{name}]
+#store = "nas"
+#rpo = "26h"
+
 # Defaults of a command:
 #[gc.run]
 #grace = "48h"
@@ -56,6 +66,7 @@ location = {location}
 
 @click.group(
     "config",
+    cls=ListingGroup,
     epilog=f"""\b
 EXAMPLES
   regstore config init
@@ -172,8 +183,11 @@ def check_command(context: click.Context, config_file: str | None, as_json: bool
         configuration = _read(context)
         if configuration.path is None:
             raise UsageError("there is no configuration", hint=f"regstore config init writes {SYSTEM_FILE}")
+        check_values(context.find_root(), configuration)
+        for night in configuration.nights.values():
+            plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
         path = str(configuration.path)
-        findings = [finding for place in configuration.registries.values() for finding in _check_place(place)]
+        findings = [*_check_places(configuration)]
     code = 0 if is_clean(findings) else 1
     if as_json:
         click.echo(json.dumps(make_document("config check", path, started, code, findings), indent=2))
@@ -182,6 +196,16 @@ def check_command(context: click.Context, config_file: str | None, as_json: bool
     elif not quiet:
         click.echo(f"{path}: nothing to mend")
     raise click.exceptions.Exit(code)
+
+
+def _check_places(configuration: Configuration) -> Iterator[Finding]:
+    for kind, places in (("registry", configuration.registries), ("store", configuration.stores)):
+        for name, place in places.items():
+            location = place.location.removeprefix("borg:")
+            if location.startswith("file:") or "://" not in location:
+                yield from advise_place(f"{kind}.{name}", os.path.expanduser(path_of_location(location)))
+    for place in configuration.registries.values():
+        yield from _check_place(place)
 
 
 def _check_place(place: Place) -> Iterator[Finding]:
@@ -248,7 +272,8 @@ def init_command(locations: tuple[str, ...], out: str, dry_run: bool) -> None:
         hint = "edit it, or give --out another file"
         raise RefusedError(f"{path} exists", code="config-exists", hint=hint) from error
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        hint = "run as root, or give --out another file: ~/.config/regstore/config.toml is read too"
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint=hint) from error
     said = ", ".join(f"{name} is {plain(location)}" for name, (location, _) in zip(names, found, strict=True))
     click.echo(f"{path}: {said}")
     click.echo("next: regstore config check; regstore gc plan main")

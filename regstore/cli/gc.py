@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from regstore import gc
+from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY
 from regstore.cli.output import human_time, json_time, mention_dead, render_table, show_findings, show_json
@@ -138,10 +139,12 @@ def _with_selection(function: F) -> F:
 
 @click.group(
     "gc",
+    cls=ListingGroup,
     epilog=f"""\b
 EXAMPLES
   regstore gc plan /var/lib/registry                                        looks, changes nothing
   regstore gc run --registry-url http://127.0.0.1:5000 /var/lib/registry    beside the running registry
+  regstore gc status /var/lib/registry                                      what was removed, what waits
   regstore gc undo /var/lib/registry                                        takes the last run back
 
 {EXIT_STATUS}""",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regstore.cli.listing import ListingGroup
 from regstore.cli.luks_output import (
     FORMATS,
     as_job_findings,
@@ -44,6 +45,7 @@ _NO_BACKUP = "no_header_backup_since"
 
 @click.group(
     "luks",
+    cls=ListingGroup,
     epilog=f"""\b
 EXAMPLES
   regstore luks check /var/lib/registry

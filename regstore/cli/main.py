@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc as collector
 import importlib
 import os
@@ -19,6 +20,7 @@ import click
 
 from regstore._version import __version__
 from regstore.cli import messages
+from regstore.cli.listing import ListingGroup
 from regstore.cli.option_names import OPTION_NAMES
 from regstore.configuration import Configuration, find_file, read_configuration
 from regstore.errors import RegstoreError, UsageError
@@ -27,7 +29,7 @@ from regstore.work import Cancel
 from regstore_drivers.errors import DriverError, PermissionDenied, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
     from regstore.findings import Finding
@@ -108,8 +110,21 @@ class Job:
             note_job(location, self.name, self.started, duration, exit_code, self.numbers, findings)
 
 
-class LazyGroup(click.Group):
+class LazyGroup(ListingGroup):
     """A group whose commands are imported when they are used: `--version` must not wait for boto3."""
+
+    def iter_summaries(self, context: click.Context) -> Iterator[tuple[str, str]]:
+        """Yield what is said of each command here, without importing it."""
+        yield from ((name, _COMMANDS[name][1]) for name in self.list_commands(context))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; for an unknown one, those that it may have been meant to be."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=_COMMANDS, ctx=ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands."""
@@ -123,11 +138,6 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is no command")
         return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by what is written here: to ask each would import all of regstore."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
@@ -217,7 +227,7 @@ def main() -> NoReturn:
     session = Session()
     _handle_signals(session.cancel)
     try:
-        code = cli.main(obj=session, standalone_mode=False, auto_envvar_prefix="REGSTORE")
+        code = cli.main(prog_name="regstore", obj=session, standalone_mode=False, auto_envvar_prefix="REGSTORE")
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
@@ -237,7 +247,7 @@ def main() -> NoReturn:
         _show_error(error, _hint_of(error), "storage-failed", session)
     except OSError as error:
         code = 4
-        _show_error(error, "", "storage-failed", session)
+        _show_error(error, _hint_of(error), "storage-failed", session)
     except Exception as error:  # noqa: BLE001 - Python's own 1 would say: done, with findings
         code = 4
         hint = "" if session.debug else "this is a defect of regstore: please report what --debug shows"
@@ -256,7 +266,7 @@ def _show_error(error: Exception, hint: str, slug: str, session: Session) -> Non
         else:
             messages.show(trace.rstrip(), err=True, severity=Severity.ERROR)
     hints = [line for line in (*getattr(error, "__notes__", ()), hint) if line]
-    messages.tell(Severity.ERROR, str(error), hints=hints, msgid=slug, **fields)
+    messages.tell(Severity.ERROR, _say(error), hints=hints, msgid=slug, **fields)
 
 
 def _show_usage(error: click.ClickException) -> None:
@@ -271,11 +281,22 @@ def _show_usage(error: click.ClickException) -> None:
     messages.tell(Severity.ERROR, message, hints=hints, msgid=UsageError.code)
 
 
-def _hint_of(error: DriverError) -> str:
+def _say(error: Exception) -> str:
+    """Return what an error says; one of the system names its file first, and not its number."""
+    if isinstance(error, OSError) and not isinstance(error, DriverError) and error.filename and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
+def _hint_of(error: DriverError | OSError) -> str:
     if isinstance(error, PermissionDenied):
         return "run as the registry's user or as root; on S3 check credentials and the bucket's policy"
+    if isinstance(error, PermissionError):
+        return "run as the registry's user or as root"
     if isinstance(error, Unreachable):
         return "check the endpoint, the bucket's name and the network"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room on that disk, then run again"
     return "nothing was removed after this error; see the system log for the disk, then run again"
 
 

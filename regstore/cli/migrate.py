@@ -9,6 +9,7 @@ import click
 
 from regstore import migrate
 from regstore.backup import parse_time
+from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.migrate_output import (
     plan_json,
@@ -85,6 +86,7 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 @click.group(
     "migrate",
+    cls=ListingGroup,
     epilog=f"""\b
 EXAMPLES
   regstore migrate plan /var/lib/registry s3://bucket/registry

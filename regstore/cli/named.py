@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -11,7 +13,7 @@ from click.shell_completion import CompletionItem
 from regstore.cli.main import _COMMANDS, Session, default_of, options_of
 from regstore.cli.option_names import OPTION_NAMES
 from regstore.configuration import Configuration, find_file, read_configuration
-from regstore.errors import RegstoreError
+from regstore.errors import RegstoreError, UsageError
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
@@ -20,23 +22,41 @@ if TYPE_CHECKING:
     from regstore.configuration import Place
 
 
+_BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
 class Named(click.ParamType[str]):
     """A location, or the name of a configured registry or store; a directory of that name is given as ./NAME.
 
     Click looks for defaults of options after the arguments of the command line were converted, so that the options of
     a name count for the rest of the command.
+
+    Args:
+        kind: what is named.
+        gives_options: whether what is configured for it counts for the command.
+        may_be_new: whether the command makes what is not there; else a word that is neither name nor path is an error.
     """
 
     name = "location"
 
-    def __init__(self, kind: Literal["registry", "store"], *, gives_options: bool = True) -> None:
+    def __init__(
+        self, kind: Literal["registry", "store"], *, gives_options: bool = True, may_be_new: bool = False
+    ) -> None:
         self._kind = kind
         self._gives_options = gives_options
+        self._may_be_new = may_be_new
+
+    def gives_options_of(self, kind: str) -> bool:
+        """Tell whether what is configured for a registry or store counts for a command with this argument."""
+        return self._kind == kind and self._gives_options
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the location."""
-        place = self._places(ctx).get(value)
+        places = self._places(ctx)
+        place = places.get(value)
         if place is None:
+            if not self._may_be_new and _BARE.fullmatch(value) and not os.path.lexists(value):
+                raise self._unknown(value, list(places))
             return str(value)
         if self._gives_options and ctx is not None:
             options = options_of(ctx.command)
@@ -47,10 +67,24 @@ class Named(click.ParamType[str]):
             ctx.default_map = defaults
         return place.location
 
+    def _unknown(self, value: str, names: list[str]) -> UsageError:
+        close = get_close_matches(value, names, n=1)
+        if close:
+            hint = f"do you mean {close[0]}?"
+        elif names:
+            hint = f"configured: {', '.join(names)}; or name its directory or URL"
+        else:
+            hint = (
+                f"name its directory or URL, or configure it as [{self._kind}.{value}]: see regstore config init --help"
+            )
+        message = f"no {self._kind} is called {value}, and there is no {os.path.abspath(value)}"
+        return UsageError(message, hint=hint, code="no-such-name")
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer the names, and files."""
         names = [CompletionItem(name) for name in self._configured(ctx) if name.startswith(incomplete)]
-        return [*names, CompletionItem(incomplete, type="file")]
+        # In this order: for bash an item of type file throws away what came before it.
+        return [CompletionItem(incomplete, type="file"), *names]
 
     def _configured(self, ctx: click.Context) -> Mapping[str, Place]:
         """Return the names of the configuration, which no command has read while a shell completes."""
@@ -84,5 +118,7 @@ def find_store(configuration: Configuration, name: str) -> str:
 
 
 REGISTRY = Named("registry")
-REGISTRY_END = Named("registry", gives_options=False)
+NEW_REGISTRY = Named("registry", may_be_new=True)
+REGISTRY_END = Named("registry", gives_options=False, may_be_new=True)
 STORE = Named("store")
+NEW_STORE = Named("store", may_be_new=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from regstore.cli import messages, report_tables
+from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY
 from regstore.cli.output import make_document, show_findings
@@ -39,6 +40,7 @@ _SORTS = ("stored", "logical", "unique", "shared", "reclaimable", "growth", "tag
 
 
 @click.group(
+    cls=ListingGroup,
     epilog=f"""\b
 EXAMPLES
   regstore report capacity /var/lib/registry

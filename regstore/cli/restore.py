@@ -12,7 +12,7 @@ from regstore.cli import messages
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.named import REGISTRY, STORE
+from regstore.cli.named import NEW_REGISTRY, STORE
 from regstore.cli.output import human_time, mention_dead, show_image_findings, show_json
 from regstore.cli.parameters import BANDWIDTH, parse_attributes, safety_option
 from regstore.cli.progress import choose_progress
@@ -40,7 +40,7 @@ EXAMPLES
 {EXIT_STATUS}""",
 )
 @click.argument("store", type=STORE)
-@click.argument("root", type=REGISTRY)
+@click.argument("root", type=NEW_REGISTRY)
 @click.option("--snapshot", default="latest", show_default=True, metavar="ID", help="Which snapshot.")
 @click.option("--at", metavar="TIME", help="The newest snapshot made by then: 2026-11-20 03:00 in local time.")
 @click.option(

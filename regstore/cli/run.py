@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from regstore.cli import messages
+from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.night_notes import JOB, NightNotes
 from regstore.cli.notifications import begin_report, open_and_begin, tell, test_command
@@ -33,6 +34,7 @@ _TOLD_CHARACTERS = 10_000
 
 @click.group(
     "run",
+    cls=ListingGroup,
     epilog=f"""\b
 EXAMPLES
   regstore run nightly main

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.errors import RefusedError, UsageError
 from regstore.registry.config import read_config
@@ -39,6 +40,7 @@ class TimeOfDay(click.ParamType[tuple[int, int]]):
 
 @click.group(
     "service",
+    cls=ListingGroup,
     epilog=f"""\b
 EXAMPLES
   regstore service install
@@ -71,7 +73,8 @@ def install_command(session: Session, time: tuple[int, int], cron: bool, root: s
     """
     configuration = session.configuration
     if configuration.path is None or not configuration.nights:
-        raise UsageError("the configuration has no [nightly.NAME]", hint="see docs/operations.md")
+        hint = "add [nightly.NAME], with the name of a registry; regstore config init writes an example"
+        raise UsageError("the configuration has no [nightly.NAME]", hint=hint)
     program = shutil.which("regstore") or os.path.abspath(sys.argv[0])
     config = str(configuration.path.resolve())
     names = list(configuration.nights)

@@ -78,9 +78,6 @@ def _read(configuration: Configuration, name: str, now: float) -> Status | str:
     place, night = configuration.registries.get(name), configuration.nights.get(name)
     try:
         rpo = parse_duration(night.rpo) if night and night.rpo else None
-    except ValueError as error:
-        raise UsageError(f"[nightly.{name}] rpo: {error}") from error
-    try:
         registry = open_registry(place.location if place else name)
         return read_status(registry, find_store(configuration, night.store if night else ""), rpo, now)
     except (RegstoreError, DriverError, OSError) as error:
@@ -106,7 +103,9 @@ def _show(name: str, status: Status | str, now: float) -> None:
     click.echo(f"  {'free':20}  {_room_line(status)}")
     for problem in status.problems:
         click.echo(f"  {_mark(problem)}")
-    if not status.problems:
+    if not status.jobs:
+        click.echo("  nothing is known yet: no job has run on this host")
+    elif not status.problems:
         click.echo("  all well")
     click.echo()
 

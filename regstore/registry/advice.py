@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from regstore.registry.config import RegistryConfig
 
 CATALOGUE: dict[str, FindingKind] = {
+    "config-not-there": FindingKind(
+        Severity.ERROR,
+        "there is nothing where a registry or a store is said to be",
+        "mount its disk or correct its location; a new store is made by regstore backup init",
+    ),
     "config-root-wrong": FindingKind(
         Severity.ERROR,
         "the registry's rootdirectory is not there, or points into docker/registry/v2 instead of above it",
@@ -46,6 +51,18 @@ CATALOGUE: dict[str, FindingKind] = {
         "chmod o-r the file, or give the credentials by environment or instance role",
     ),
 }
+
+
+def advise_place(name: str, path: str) -> Iterator[Finding]:
+    """Say whether a registry or store of regstore's own configuration is there.
+
+    Args:
+        name: its table, such as `registry.main`.
+        path: where it is said to be on this host.
+    """
+    if not os.path.lexists(path):
+        kind = CATALOGUE["config-not-there"]
+        yield Finding("config-not-there", kind.severity, name, f"there is no {path}", kind.repair)
 
 
 def advise(config: RegistryConfig, mode: int) -> Iterator[Finding]:

@@ -126,7 +126,9 @@ class RegistryApi:
             return self._client.request(method, path, headers={"Accept": _ACCEPT}, is_whole_path=is_whole_path)
         except RegistryFailedError as error:
             if error.code == "registry-unreachable":
-                error.hint = "nothing is removed behind its back"
+                error.hint = (
+                    "nothing is removed behind its back: start it, correct --registry-url, or stop it and use --offline"
+                )
             raise
 
 

@@ -421,8 +421,9 @@ class RegistryClient:
     def _unreachable(self, origin: Origin, error: Exception) -> RegistryFailedError:
         where = self.url if origin == self._origin else str(origin)
         is_passing = isinstance(error, (ConnectionError, http.client.HTTPException))
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
         return RegistryFailedError(
-            f"{where} does not answer: {error}",
+            f"{where} does not answer: {why}",
             code="registry-unreachable",
             retryable=is_passing and not isinstance(error, ConnectionRefusedError),
         )

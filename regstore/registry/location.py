@@ -13,7 +13,7 @@ from regstore.registry.config import RegistryConfig, read_config
 from regstore.registry.listing import ListingVolume
 from regstore.registry.local import LocalVolume
 from regstore_drivers.base import READ_LIMIT_BYTES, Driver, HasLocalPath, HasTransferOptions
-from regstore_drivers.errors import DriverError, NotFound
+from regstore_drivers.errors import DriverError, NotFound, PermissionDenied
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.url import open_driver
 
@@ -186,7 +186,7 @@ def _make_directory(path: str, *, is_making: bool) -> None:
             f"there is no {os.path.dirname(os.path.abspath(path))}", hint="make it, or mount its disk, first"
         ) from None
     except OSError as error:
-        raise DriverError(error.strerror or str(error), operation="make", key=path) from error
+        raise _failed(error, "make", path) from error
 
 
 def path_of_location(location: str) -> str:
@@ -215,7 +215,7 @@ def _find_root(path: str) -> str:
     except NotADirectoryError:
         raise UsageError(f"{path} lies below a file") from None
     except OSError as error:
-        raise DriverError(error.strerror or str(error), operation="stat", key=path) from error
+        raise _failed(error, "stat", path) from error
     candidates = [path]
     suffix = ""
     for part in reversed(_V2_PATH.split("/")):
@@ -232,11 +232,14 @@ def _find_root(path: str) -> str:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise DriverError(
-                error.strerror or str(error), operation="list", key=f"{candidate.rstrip('/')}/{_V2_PATH}"
-            ) from error
+            raise _failed(error, "list", f"{candidate.rstrip('/')}/{_V2_PATH}") from error
         return candidate
     raise _no_registry(path)
+
+
+def _failed(error: OSError, operation: str, path: str) -> DriverError:
+    kind = PermissionDenied if isinstance(error, PermissionError) else DriverError
+    return kind(error.strerror or str(error), operation=operation, key=path)
 
 
 def _no_registry(location: str) -> UsageError:
@@ -263,4 +266,9 @@ def _open_url(location: str) -> Driver:
     try:
         return open_driver(location)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        hint = ""
+        if location.startswith(("http://", "https://")):
+            hint = (
+                "name the registry's data (a directory, an s3:// URL or its config.yml); its own URL goes to an option"
+            )
+        raise UsageError(str(error), hint=hint) from error

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import venv
+import re
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from support.images import layer
+from support.packaging import Program, command_paths, run
 from support.volume import VolumeWriter, blob_key, tag_link_key
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-def run(
-    command: list[str], directory: Path, expect: int = 0, extra: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    environment |= extra or {}
-    done = subprocess.run(command, cwd=directory, env=environment, check=False, capture_output=True, text=True)
-    assert done.returncode == expect, f"{command}: {done.stdout}{done.stderr}"
-    return done
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built wheel."""
-    directory = tmp_path_factory.mktemp("dist")
-    run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory), "."], CHECKOUT)
-    (built,) = directory.iterdir()
-    return built
 
 
 def test_wheel_has_both_packages(wheel: Path) -> None:
@@ -53,25 +29,85 @@ def test_wheel_has_both_packages(wheel: Path) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
-def test_installed_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
-    programs = tmp_path / "venv" / "bin"
-    run([str(programs / "python"), "-m", "pip", "install", "--quiet", str(wheel)], tmp_path)
+def test_installed_wheel_works_away_from_the_checkout(
+    wheel: Path, environment: Path, installed: Program, tmp_path: Path
+) -> None:
     root = tmp_path / "volume"
     writer = VolumeWriter(root)
     image = writer.push_image("team/app", "v1", [layer("app", 5000)])
     lost = writer.blob(layer("lost", 2000))
     program = "import regstore, regstore_drivers; print(regstore.__file__, regstore_drivers.__file__)"
-    collect = [str(programs / "regstore"), "gc", "run", "--offline", "--grace", "0s", "--json", str(root)]
 
-    version = run([str(programs / "regstore"), "--version"], tmp_path).stdout
-    modules = run([str(programs / "python"), "-c", program], tmp_path).stdout.split()
-    document = json.loads(run(collect, tmp_path, extra={"XDG_STATE_HOME": str(tmp_path / "state")}).stdout)
+    version = installed.run("--version", expect=0).stdout
+    modules = run([environment / "bin" / "python", "-c", program], tmp_path).stdout.split()
+    document = json.loads(installed.run("gc", "run", "--offline", "--grace", "0s", "--json", root, expect=0).stdout)
 
     assert wheel.name.split("-")[1] in version
-    assert all(path.startswith(str(tmp_path)) for path in modules)
+    assert all(path.startswith(str(environment)) for path in modules)
     assert document["exit_code"] == 0
     assert {item["kind"]: item["count"] for item in document["removed"]}["blob"] == 1
     assert not (root / blob_key(lost)).exists()
     assert all((root / blob_key(digest)).is_file() for digest in image.digests)
     assert (root / tag_link_key("team/app", "v1")).read_text() == image.digest
+
+
+def test_every_command_has_help(environment: Path, installed: Program, tmp_path: Path) -> None:
+    paths = command_paths(environment, tmp_path)
+
+    assert len(paths) > 30
+    for path in paths:
+        shown = installed.run(*path.split()[1:], "--help", expect=0)
+        assert shown.stdout.startswith(f"Usage: {path} "), path
+        assert "EXIT STATUS" in shown.stdout, path
+        assert shown.stderr == "", path
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(installed: Program, shell: str) -> None:
+    shown = installed.run("completion", shell, expect=0)
+
+    assert "_REGSTORE_COMPLETE" in shown.stdout
+    assert shown.stderr == ""
+
+
+MISTAKES: list[tuple[list[str], int, str, str]] = [
+    (["gcc"], 2, "", "Did you mean 'gc'?"),
+    (["gc", "plan", "--gracee", "1h", "{base}"], 2, "", "Did you mean '--grace'?"),
+    (["gc", "plan", "--grace", "soon", "{base}"], 2, "", "write it as 90m, 24h or 7d"),
+    (["gc", "plan", "mian"], 2, "no-such-name", "do you mean main?"),
+    (["backup", "list", "tape"], 2, "no-such-name", "configured: nas"),
+    (["gc", "plan", "{base}/absent"], 2, "usage", "is its disk mounted?"),
+    (["gc", "plan", "{base}"], 2, "no-registry", "rootdirectory"),
+    (["gc", "plan", "http://127.0.0.1:5000"], 2, "usage", "name the registry's data"),
+    (["gc", "run", "--registry-url", "http://127.0.0.1:1", "main"], 4, "registry-unreachable", "use --offline"),
+    (["gc", "undo", "main", "20260101"], 2, "usage", "the newest runs are: none"),
+    (["gc", "apply", "{base}/config.toml"], 2, "usage", "regstore gc plan --out"),
+    (["backup", "create", "main", "nas"], 2, "store-missing", "regstore backup init"),
+    (["backup", "init", "{base}/no/store"], 2, "store-missing", "make it, or mount its disk, first"),
+    (["restore", "main", "main"], 2, "no-such-name", "configured: nas"),
+    (["run", "nightly", "other"], 2, "usage", "configured: main"),
+    (["--config", "{base}/none.toml", "status"], 2, "usage", "regstore config init"),
+    (["metrics", "--textfile", "{base}/no/x.prom", "main"], 2, "usage", "a directory that you may write to"),
+    (["report", "capacity", "--what-if", "keep 10", "main"], 2, "bad-rule", "keep-last 10"),
+    (["migrate", "plan", "main", "main"], 3, "nested", "better on another disk"),
+    (["luks", "check", "/dev/absent"], 2, "usage", "name the registry's directory, or the device"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "slug", "hint"), MISTAKES, ids=[" ".join(row[0]) for row in MISTAKES])
+def test_a_mistake_is_answered_with_what_to_do(
+    installed: Program, tmp_path: Path, words: list[str], code: int, slug: str, hint: str
+) -> None:
+    VolumeWriter(tmp_path / "volume").push_image("team/app", "v1", [layer("app", 500)])
+    (tmp_path / "config.toml").write_text(
+        f'[registry.main]\nlocation = "{tmp_path}/volume"\n[store.nas]\nlocation = "{tmp_path}/store"\n'
+        '[nightly.main]\nstore = "nas"\n'
+    )
+    before = sorted((tmp_path / "volume/docker").rglob("*"))
+
+    done = installed.run("--config", tmp_path / "config.toml", *(word.format(base=tmp_path) for word in words))
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert re.search(rf"^regstore: .* \[{slug}\]$" if slug else "^Error: ", done.stderr, re.MULTILINE), done.stderr
+    assert hint in done.stderr
+    assert sorted((tmp_path / "volume/docker").rglob("*")) == before

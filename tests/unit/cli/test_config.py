@@ -81,6 +81,17 @@ class TestNames:
         assert run(named(volume), "gc", "plan", "--json", "main").expect(0).json["location"] == f"file://{volume}"
         run(named(volume), "gc", "plan", "./main").expect_error(2, "registry")
 
+    def test_a_word_that_is_neither_name_nor_path(
+        self, run: Callable[..., Done], volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        text = named(volume, f'[store.nas]\nlocation = "{tmp_path / "store"}"')
+        run(text, "fsck", "mian").expect_error(2, "[no-such-name]", "do you mean main?")
+        run(text, "backup", "create", "main", "tape").expect_error(2, "no store is called tape", "configured: nas")
+        run("", "gc", "plan", "main").expect_error(2, str(tmp_path / "main"), "[registry.main]")
+        run(text, "backup", "init", "tape").expect(0)
+        assert (tmp_path / "tape").is_dir()
+
     def test_another_file(self, run: Callable[..., Done], volume: Path, tmp_path: Path) -> None:
         (tmp_path / "other.toml").write_text(f'[registry.second]\nlocation = "{volume}"')
         run("", "--config", tmp_path / "other.toml", "gc", "plan", "second").expect(0)
@@ -211,6 +222,37 @@ class TestCheck:
         assert "nothing to mend" in run(named(volume), "config", "check").expect(0).stdout
         assert run(named(volume), "config", "check", "-q").expect(0).stdout == ""
 
+    @pytest.mark.parametrize(
+        ("lines", "words"),
+        [
+            (['[nightly.main]\nsteps = ["fsk"]'], ["[nightly.main]", "fsk"]),
+            (['[nightly.main]\nsteps = ["backup"]'], ["backup", "need a store"]),
+            (['[nightly.main]\nrpo = "1 day"'], ["[nightly.main] rpo", "1 day"]),
+            (['[gc.run]\ngrace = "1 y"'], ["[gc.run] grace", "1 y"]),
+            (['jobs = "many"'], ["[registry.main] jobs", "many"]),
+            (['[store.nas]\nlocation = "/"\nkeep_daily = "some"'], ["[store.nas] keep_daily", "some"]),
+        ],
+        ids=["step", "lacking", "rpo", "command", "registry", "store"],
+    )
+    def test_values_that_would_fail_at_night(
+        self, run: Callable[..., Done], volume: Path, lines: list[str], words: list[str]
+    ) -> None:
+        run(named(volume, *lines), "config", "check").expect_error(2, *words)
+
+    def test_values_that_may_be_lists(self, run: Callable[..., Done], volume: Path) -> None:
+        text = named(
+            volume,
+            'registry_url = "http://127.0.0.1:1"',
+            '[report.capacity]\nwhat_if = ["keep-last 10", "older-than 90d"]\njobs = 2',
+        )
+        run(text, "config", "check").expect(0)
+
+    def test_places_that_are_not_there(self, run: Callable[..., Done], volume: Path, tmp_path: Path) -> None:
+        text = named(volume, f'[registry.gone]\nlocation = "{tmp_path}/gone"\n[store.s]\nlocation = "borg:/gone"')
+        done = run(f'{text}\n[store.far]\nlocation = "s3://bucket/x"', "config", "check", "--json").expect(1)
+        assert {name for name, _, _ in done.findings} == {"config-not-there"}
+        assert [subject for _, _, subject in done.findings] == ["registry.gone", "store.s"]
+
     def test_what_makes_trouble_later(self, run: Callable[..., Done], volume: Path) -> None:
         storage = (
             f"storage: {{filesystem: {{rootdirectory: {volume}}}, cache: {{blobdescriptor: inmemory}}, "
@@ -275,7 +317,8 @@ class TestInit:
         text = run("", "config", "init", "--dry-run", volume).expect(0).stdout
         lines = [line[1:] if re.match("#[^ ]", line) else line for line in text.splitlines()]
         (tmp_path / "all.toml").write_text("\n".join(lines))
-        run_cli(tmp_path / "state", "--config", tmp_path / "all.toml", "config", "check").expect(0)
+        checked = run_cli(tmp_path / "state", "--config", tmp_path / "all.toml", "config", "check", "--json").expect(1)
+        assert checked.findings == [("config-not-there", "error", "store.nas")]
         shown = run_cli(tmp_path / "state", "--config", tmp_path / "all.toml", "config", "show").expect(0).stdout
         assert "store.nas.keep_daily" in shown
         assert "gc.run.grace" in shown

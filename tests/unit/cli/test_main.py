@@ -103,7 +103,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (DriverError("x", operation="read", key="k"), 4, "storage-failed"),
     (NotFound("x"), 4, "storage-failed"),
     (Unavailable("x"), 4, "storage-failed"),
-    (OSError(28, "No space left on device"), 4, "storage-failed"),
+    (OSError("x"), 4, "storage-failed"),
     (KeyError("x"), 4, "internal-error: KeyError"),
     (RecursionError("x"), 4, "internal-error: RecursionError"),
 ]
@@ -156,13 +156,26 @@ def test_hints_and_notes_follow_the_message(run: Run, boom: Callable[..., None])
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(PermissionDenied("x"), "as root"), (Unreachable("x"), "endpoint"), (DriverError("x"), "nothing was removed")],
-    ids=["denied", "unreachable", "other"],
+    [
+        (PermissionDenied("x"), "bucket's policy"),
+        (Unreachable("x"), "endpoint"),
+        (DriverError("x"), "nothing was removed"),
+        (PermissionError(13, "Permission denied", "/x"), "as root"),
+        (OSError(28, "No space left on device", "/x"), "make room"),
+        (OSError(5, "Input/output error", "/x"), "system log"),
+    ],
+    ids=["denied", "unreachable", "other", "file-denied", "full", "disk"],
 )
 def test_storage_errors_say_what_to_do(run: Run, boom: Callable[..., None], error: DriverError, words: str) -> None:
     boom(raising(error))
 
     assert words in run("boom")[2].splitlines()[-1]
+
+
+def test_an_error_of_the_system_names_the_file(run: Run, boom: Callable[..., None]) -> None:
+    boom(raising(PermissionError(13, "Permission denied", "/srv/lock")))
+
+    assert run("boom")[2].splitlines()[0] == "regstore: /srv/lock: Permission denied [storage-failed]"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +202,23 @@ def test_wrong_usage_is_2_and_says_why(run: Run, arguments: list[str]) -> None:
     assert (code, out) == (2, "")
     assert "Error: " in err
     assert "Usage: regstore" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"), [(["gcc"], "'gc'"), (["statsu"], "'status'"), (["gc", "plann"], "'plan'")], ids=range(3)
+)
+def test_a_mistyped_command_is_told_the_one_that_was_meant(run: Run, arguments: list[str], meant: str) -> None:
+    code, _, err = run(*arguments)
+
+    assert code == 2
+    assert f"Did you mean {meant}?" in err
+
+
+def test_the_url_of_a_registry_is_no_location(run: Run) -> None:
+    code, _, err = run("gc", "plan", "http://127.0.0.1:5000")
+
+    assert code == 2
+    assert "name the registry's data" in err
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "status", "undo", "purge", "apply"])
@@ -240,9 +270,9 @@ def test_every_help_shows_examples_and_exit_codes_and_loads_no_large_package() -
     for path, page in helps.items():
         assert "EXIT STATUS" in page, path
         assert "130, 143  interrupted" in page, path
-        if path != "regstore gc":
-            assert "EXAMPLES\n" in page, path
-            assert f"  {path} " in page, path
+        assert "EXAMPLES\n" in page, path
+        assert f"  {path} " in page, path
+        assert "..." not in page.partition("Commands:")[2].partition("EXAMPLES")[0], path
     assert loaded.strip() == "loaded:"
 
 

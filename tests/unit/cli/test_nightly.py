@@ -154,6 +154,12 @@ class TestNight:
         assert 0 <= registry["backup_age_seconds"] < 600
         assert registry["free_bytes"] > 0
 
+    def test_status_before_the_first_night(self, host: Host) -> None:
+        host.configure()
+        text = host.run("status").expect(0).stdout
+        assert "nothing is known yet" in text
+        assert "all well" not in text
+
     def test_an_objective_that_is_missed(self, host: Host) -> None:
         host.configure('store = "nas"', 'rpo = "0s"', 'steps = ["backup"]')
         host.run("run", "nightly", "main").expect(0)
@@ -198,6 +204,7 @@ class TestNight:
         host.run("status").expect_error(2, "soon")
         host.file.write_text("")
         host.run("status").expect_error(2, "config init")
+        host.run("run", "nightly", "main").expect_error(2, "add [nightly.main]")
 
     def test_two_nights_at_once(self, host: Host) -> None:
         from regstore.lock import hold_lock

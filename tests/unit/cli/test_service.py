@@ -135,6 +135,25 @@ def test_completion(run: Callable[..., Done], shell: str) -> None:
     assert "_REGSTORE_COMPLETE" in run("completion", shell).expect(0).stdout
 
 
+BASH = """
+eval "$(regstore completion bash)"
+compopt() { :; }  # works only where somebody pressed Tab
+COMP_WORDS=(regstore gc plan ma)
+COMP_CWORD=3
+_regstore_completion regstore
+echo "${COMPREPLY[@]}"
+"""
+
+
+def test_bash_offers_names(tmp_path: Path) -> None:
+    (tmp_path / "regstore").mkdir()
+    (tmp_path / "regstore" / "config.toml").write_text(CONFIG)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "PATH": path}
+    done = subprocess.run(["bash", "-c", BASH], capture_output=True, text=True, env=environment, check=False)
+    assert (done.stdout, done.stderr) == ("main\n", "")
+
+
 def test_names_are_completed(tmp_path: Path) -> None:
     file = tmp_path / "regstore" / "config.toml"
     file.parent.mkdir()
