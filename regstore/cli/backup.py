@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regstore import backup
 from regstore.cli.backup_inspect import diff_command, list_command, show_command
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_prune import export_command, prune_command, unlock_command
 from regstore.cli.backup_store import open_store, passphrase_options
 from regstore.cli.backup_verify import test_restore_command, verify_command
+from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import NEW_STORE, REGISTRY, STORE
@@ -21,16 +21,20 @@ from regstore.cli.parameters import BANDWIDTH, DURATION, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.errors import UsageError
 from regstore.findings import is_clean
-from regstore.registry import open_registry
 from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from regstore import backup
+    from regstore import registry as registries
     from regstore.backup import AnyStore
     from regstore.bandwidth import Bandwidth
     from regstore.registry import Registry
     from regstore.work import Cancel, Progress
+else:
+    backup = Lazily("regstore.backup")
+    registries = Lazily("regstore.registry")
 
 
 @click.group(
@@ -138,7 +142,7 @@ def create_command(
     ends with 1.
     """
     started = time.time()
-    registry = open_registry(root, jobs or 16)
+    registry = registries.open_registry(root, jobs or 16)
     target = open_store(store, passphrase_fd, passphrase_command, jobs=jobs, lock_wait=lock_wait, warns=not quiet)
     job = session.begin_job("backup", registry.location)
     progress = choose_progress(quiet=quiet or as_json)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from regstore import backup
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
+from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS
 from regstore.cli.named import STORE
 from regstore.cli.output import human_time, render_table, show_image_findings, show_json
@@ -18,8 +18,11 @@ from regstore.findings import is_clean
 from regstore.wording import human_bytes, iso_time, plain
 
 if TYPE_CHECKING:
+    from regstore import backup
     from regstore.backup import Snapshot
     from regstore.digest import Digest
+else:
+    backup = Lazily("regstore.backup")
 
 _SHOWN_COUNT = 40
 
@@ -82,7 +85,7 @@ EXAMPLES
 {EXIT_STATUS}""",
 )
 @click.argument("store", type=STORE)
-@click.argument("snapshot", default=backup.LATEST)
+@click.argument("snapshot", default="latest")
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with every tag.")
 def show_command(
@@ -165,7 +168,7 @@ EXAMPLES
 )
 @click.argument("store", type=STORE)
 @click.argument("old")
-@click.argument("new", default=backup.LATEST)
+@click.argument("new", default="latest")
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def diff_command(

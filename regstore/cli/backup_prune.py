@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from regstore import backup
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
+from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import STORE
 from regstore.cli.output import human_time, mention_dead, render_table, show_image_findings, show_json
@@ -19,13 +19,17 @@ from regstore.cli.parameters import DURATION, F, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.errors import UsageError
 from regstore.findings import is_clean
-from regstore.registry import open_target
 from regstore.wording import human_bytes, plain
 from regstore_drivers.bulk import Attributes
 
 if TYPE_CHECKING:
+    from regstore import backup
+    from regstore import registry as registries
     from regstore.backup import AnyStore, PrunePlan
     from regstore.work import Cancel, Progress
+else:
+    backup = Lazily("regstore.backup")
+    registries = Lazily("regstore.registry")
 
 _PERIODS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
@@ -212,7 +216,7 @@ def export_command(
         raise UsageError("say in which form to export", hint="--plain writes a registry's own tree")
     opened = open_store(store, passphrase_fd, passphrase_command)
     found = backup.find_snapshot(opened, snapshot)
-    target = open_target(directory)
+    target = registries.open_target(directory)
     progress = choose_progress(quiet=quiet or as_json)
     owner = Attributes(os.geteuid(), os.getegid(), 0o755, 0o644)
     options = backup.RestoreOptions(attributes=owner)

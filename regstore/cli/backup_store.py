@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regstore import backup
 from regstore.cli import messages
+from regstore.cli.lazily import Lazily
 from regstore.cli.parameters import F, safety_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from regstore import backup
     from regstore.backup import AnyStore
+else:
+    backup = Lazily("regstore.backup")
 
 
 def passphrase_options() -> Callable[[F], F]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from regstore import backup
 from regstore.cli.backup_store import open_store, passphrase_options
+from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import STORE
 from regstore.cli.output import show_image_findings, show_json
@@ -19,8 +19,11 @@ from regstore.findings import is_clean
 from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
+    from regstore import backup
     from regstore.backup import AnyStore, BackupFinding
     from regstore.work import Cancel, Progress
+else:
+    backup = Lazily("regstore.backup")
 
 
 @click.command(

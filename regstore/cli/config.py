@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from regstore.cli.config_values import check_values
+from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import _COMMANDS, EXIT_STATUS, cli, translate
 from regstore.cli.option_names import OPTION_NAMES
@@ -19,17 +20,23 @@ from regstore.cli.output import make_document, render_table, show_findings, show
 from regstore.configuration import SYSTEM_FILE, Configuration, find_file, read_configuration
 from regstore.errors import RefusedError, UsageError
 from regstore.findings import Finding, is_clean
-from regstore.nightly import plan_steps
-from regstore.registry.advice import advise, advise_place
-from regstore.registry.config import read_config
-from regstore.registry.host import find_registries
-from regstore.registry.location import path_of_location
 from regstore.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regstore import nightly
     from regstore.configuration import Place
+    from regstore.registry import advice
+    from regstore.registry import config as configs
+    from regstore.registry import host as hosts
+    from regstore.registry import location as locations
+else:
+    nightly = Lazily("regstore.nightly")
+    advice = Lazily("regstore.registry.advice")
+    configs = Lazily("regstore.registry.config")
+    hosts = Lazily("regstore.registry.host")
+    locations = Lazily("regstore.registry.location")
 
 _EXAMPLE = """\
 # regstore's configuration. A flag goes before the environment (REGSTORE_...), and that before this file.
@@ -135,7 +142,7 @@ def _values(configuration: Configuration) -> Iterator[tuple[str, Any, str]]:
             for key, value in place.options.items():
                 yield f"{kind}.{name}.{key}", value, where
             if kind == "registry" and os.path.isfile(place.location):
-                registry = read_config(place.location)
+                registry = configs.read_config(place.location)
                 where = f"{place.location} (the registry's own)"
                 yield f"{kind}.{name}.storage", registry.driver, where
                 if registry.root_directory:
@@ -185,7 +192,7 @@ def check_command(context: click.Context, config_file: str | None, as_json: bool
             raise UsageError("there is no configuration", hint=f"regstore config init writes {SYSTEM_FILE}")
         check_values(context.find_root(), configuration)
         for night in configuration.nights.values():
-            plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
+            nightly.plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
         path = str(configuration.path)
         findings = [*_check_places(configuration)]
     code = 0 if is_clean(findings) else 1
@@ -203,7 +210,9 @@ def _check_places(configuration: Configuration) -> Iterator[Finding]:
         for name, place in places.items():
             location = place.location.removeprefix("borg:")
             if location.startswith("file:") or "://" not in location:
-                yield from advise_place(f"{kind}.{name}", os.path.expanduser(path_of_location(location)))
+                yield from advice.advise_place(
+                    f"{kind}.{name}", os.path.expanduser(locations.path_of_location(location))
+                )
     for place in configuration.registries.values():
         yield from _check_place(place)
 
@@ -219,13 +228,13 @@ def _look_at_place(place: Place) -> Iterator[Finding]:
     if os.path.isfile(place.location):
         yield from _advise(place.location)
     elif os.path.isdir(place.location):
-        for file in (found.location for found in find_registries() if os.path.isfile(found.location)):
-            if os.path.realpath(read_config(file).root_directory) == os.path.realpath(place.location):
+        for file in (found.location for found in hosts.find_registries() if os.path.isfile(found.location)):
+            if os.path.realpath(configs.read_config(file).root_directory) == os.path.realpath(place.location):
                 yield from _advise(file)
 
 
 def _advise(file: str) -> Iterator[Finding]:
-    yield from advise(read_config(file), os.stat(file).st_mode)
+    yield from advice.advise(configs.read_config(file), os.stat(file).st_mode)
 
 
 @command.command(
@@ -244,7 +253,7 @@ EXAMPLES
 def init_command(locations: tuple[str, ...], out: str, dry_run: bool) -> None:
     """Write a configuration, with comments, for the registries of this host."""
     found = [(location, "given on the command line") for location in locations]
-    found = found or [(registry.location, registry.why) for registry in find_registries()]
+    found = found or [(registry.location, registry.why) for registry in hosts.find_registries()]
     if not found:
         raise UsageError(
             "no registry was found on this host", hint="name its directory, its config.yml or its s3:// URL"

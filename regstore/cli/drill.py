@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from regstore.backup import drill
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
+from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import STORE
 from regstore.cli.output import human_time, show_image_findings, show_json
@@ -21,7 +21,10 @@ from regstore.findings import is_clean
 from regstore.wording import human_bytes, human_seconds, plain
 
 if TYPE_CHECKING:
+    from regstore.backup import drill
     from regstore.backup.drill import DrillResult
+else:
+    drill = Lazily("regstore.backup.drill")
 
 _SHOWN_COUNT = 20
 

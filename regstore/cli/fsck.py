@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from regstore import fsck
 from regstore.cli import messages
+from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY
 from regstore.cli.output import mention_dead, show_json
@@ -22,13 +22,17 @@ from regstore.digest import format_digest
 from regstore.errors import RefusedError, UsageError
 from regstore.findings import Severity, is_clean
 from regstore.outfile import write_lines
-from regstore.registry import open_registry
 from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from regstore import fsck
+    from regstore import registry as registries
     from regstore.registry import Registry
+else:
+    fsck = Lazily("regstore.fsck")
+    registries = Lazily("regstore.registry")
 
 _COLOURS = {Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.CRITICAL: "red"}
 _SHOWN_COUNT = 20
@@ -181,7 +185,7 @@ def undo_command(session: Session, root: str, as_json: bool, quiet: bool) -> Non
     somebody wrote since.
     """
     started = time.time()
-    registry = open_registry(root)
+    registry = registries.open_registry(root)
     progress = choose_progress(quiet=quiet or as_json)
     result = fsck.undo_repair(registry, progress=progress, cancel=session.cancel)
     progress.finish()
@@ -243,7 +247,7 @@ class _Run:
                 hint="add --yes, or --dry-run to see what would be done",
                 code="not-confirmed",
             )
-        registry = open_registry(self._root, self._options.jobs or 16)
+        registry = registries.open_registry(self._root, self._options.jobs or 16)
         sources = [_open_source(location, registry) for location in arguments["sources"]]
         if arguments["idle"]:
             fsck.be_idle()
@@ -420,7 +424,7 @@ def _show_repair(plan: fsck.RepairPlan, repaired: fsck.RepairResult | None, root
         if not plan.steps:
             click.echo("\nnothing can be repaired" if plan.proposals or plan.unobtainable else "\nnothing to repair")
         return
-    done = ", ".join(f"{count} {_DONE[verb]}" for verb, count in sorted(repaired.done.items()) if count)
+    done = ", ".join(f"{count} {_DONE[verb.value]}" for verb, count in sorted(repaired.done.items()) if count)
     click.echo(f"\nrepaired: {done or 'nothing'}; the findings above are those that are left")
     if repaired.fetched_bytes:
         click.echo(f"fetched   {human_bytes(repaired.fetched_bytes)}")
@@ -435,10 +439,10 @@ def _show_repair(plan: fsck.RepairPlan, repaired: fsck.RepairResult | None, root
 
 
 _DONE = {
-    fsck.Verb.WRITE: "links written",
-    fsck.Verb.QUARANTINE: "bad blobs moved away",
-    fsck.Verb.FETCH: "blobs fetched",
-    fsck.Verb.REMOVE: "leftovers and dangling links removed",
+    "write": "links written",
+    "quarantine": "bad blobs moved away",
+    "fetch": "blobs fetched",
+    "remove": "leftovers and dangling links removed",
 }
 
 

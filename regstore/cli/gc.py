@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from regstore import gc
+from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY
@@ -17,13 +17,17 @@ from regstore.cli.output import human_time, json_time, mention_dead, render_tabl
 from regstore.cli.parameters import DELETE_LIMIT, DURATION, F, safety_option
 from regstore.cli.progress import choose_progress
 from regstore.findings import is_clean
-from regstore.registry import open_registry
 from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from regstore import gc
+    from regstore import registry as registries
     from regstore.findings import Finding
+else:
+    gc = Lazily("regstore.gc")
+    registries = Lazily("regstore.registry")
 
 
 _SELECTION = [
@@ -176,7 +180,7 @@ def plan_command(session: Session, root: str, options: gc.Options, out: str | No
     ROOT is the registry's directory, an s3:// URL, or its config.yml.
     """
     started = time.time()
-    registry = open_registry(root, options.jobs)
+    registry = registries.open_registry(root, options.jobs)
     progress = choose_progress(quiet=quiet or as_json)
     plan = gc.plan_collection(registry, options, progress=progress, cancel=session.cancel)
     progress.finish()
@@ -227,7 +231,7 @@ def run_command(session: Session, root: str, options: gc.Options, as_json: bool,
     condemned longer than the grace period ago. What is removed lies in the quarantine until its retention is over.
     """
     started = time.time()
-    registry = open_registry(root, options.jobs)
+    registry = registries.open_registry(root, options.jobs)
     job = session.begin_job("gc", registry.location)
     progress = choose_progress(quiet=quiet or as_json)
     result = gc.collect(registry, options, progress=progress, cancel=session.cancel)
@@ -255,7 +259,7 @@ def apply_command(session: Session, plan_file: str, as_json: bool, quiet: bool) 
     started = time.time()
     plan = gc.read_plan(plan_file)
     root = plan.config or plan.location
-    registry = open_registry(root, plan.options.jobs)
+    registry = registries.open_registry(root, plan.options.jobs)
     progress = choose_progress(quiet=quiet or as_json)
     result = gc.apply_plan(registry, plan, progress=progress, cancel=session.cancel)
     progress.finish()
@@ -275,7 +279,7 @@ EXAMPLES
 def status_command(root: str, as_json: bool) -> None:
     """Show former runs, what the quarantine holds, and what waits to be collected."""
     started = time.time()
-    status = gc.read_status(open_registry(root))
+    status = gc.read_status(registries.open_registry(root))
     if as_json:
         show_json(
             "gc status",
@@ -330,7 +334,7 @@ EXAMPLES
 def undo_command(session: Session, root: str, run_id: str, as_json: bool, quiet: bool) -> None:
     """Take a run back: the newest that is not undone yet, or RUN. It works beside a running registry."""
     started = time.time()
-    registry = open_registry(root)
+    registry = registries.open_registry(root)
     progress = choose_progress(quiet=quiet or as_json)
     result = gc.undo(registry, run_id, progress=progress, cancel=session.cancel)
     progress.finish()
@@ -380,7 +384,7 @@ EXAMPLES
 def purge_command(session: Session, root: str, retention: float, as_json: bool, quiet: bool) -> None:
     """Delete what was quarantined long enough ago, after putting back what is needed again."""
     started = time.time()
-    registry = open_registry(root)
+    registry = registries.open_registry(root)
     progress = choose_progress(quiet=quiet or as_json)
     result = gc.purge(registry, retention, progress=progress, cancel=session.cancel)
     progress.finish()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.luks_output import (
     FORMATS,
@@ -26,18 +27,25 @@ from regstore.cli.output import make_document
 from regstore.cli.parameters import SIZE, safety_option
 from regstore.cli.rendering import emit
 from regstore.errors import UsageError
-from regstore.jobs import read_jobs
-from regstore.luks.check import CheckOptions, check_volume
-from regstore.luks.facts import Options
 from regstore.luks.findings import Severity
 from regstore.luks.policy import PROFILES
-from regstore.luks.save_header import save_header
-from regstore.luks.stack import Kind, kind_of
-from regstore.luks.sysroot import Sysroot
-from regstore.registry.config import read_config
 
 if TYPE_CHECKING:
+    from regstore import jobs
+    from regstore.luks import check as checking
+    from regstore.luks import facts, stack
+    from regstore.luks import save_header as saving
+    from regstore.luks import sysroot as roots
     from regstore.luks.policy import Policy
+    from regstore.registry import config as configs
+else:
+    checking = Lazily("regstore.luks.check")
+    facts = Lazily("regstore.luks.facts")
+    saving = Lazily("regstore.luks.save_header")
+    stack = Lazily("regstore.luks.stack")
+    roots = Lazily("regstore.luks.sysroot")
+    jobs = Lazily("regstore.jobs")
+    configs = Lazily("regstore.registry.config")
 
 _JOB = "luks check"
 _NO_BACKUP = "no_header_backup_since"
@@ -124,31 +132,31 @@ def check_command(session: Session, /, target: str | None, **arguments: Any) -> 
     if not target:
         raise UsageError("name the registry's directory or the encrypted device")
     if target.endswith((".yml", ".yaml")) and Path(target).is_file():
-        target = read_config(target).root_directory
+        target = configs.read_config(target).root_directory
         if not target:
             raise UsageError("that registry lies in a bucket: there is no disk to check")
     form = "json" if arguments["as_json"] else arguments["form"]
-    sysroot = Sysroot(Path(arguments["sysroot"])) if arguments["sysroot"] else Sysroot()
+    sysroot = roots.Sysroot(Path(arguments["sysroot"])) if arguments["sysroot"] else roots.Sysroot()
     started = time.time()
     location = str(Path(target).absolute())
     last_run, no_backup_seconds = None, 0.0
     if not arguments["nagios"] and not sysroot.is_other:
         # Under the name that the registry's other jobs have.
-        registry = f"file://{location}" if kind_of(sysroot, Path(target)) is Kind.ROOT else location
-        last = read_jobs(registry).get(_JOB)
+        registry = f"file://{location}" if stack.kind_of(sysroot, Path(target)) is stack.Kind.ROOT else location
+        last = jobs.read_jobs(registry).get(_JOB)
         last_run = last.last_run_at if last else None
         job = session.begin_job(_JOB, registry)
         if not arguments["backups"]:
             since = (last.numbers if last else {}).get(_NO_BACKUP, started)
             job.numbers[_NO_BACKUP] = since
             no_backup_seconds = started - since
-    system = Options(
+    system = facts.Options(
         mount_point=arguments["mount_point"] or "",
         expected_uuid=arguments["uuid"] or "",
         write_probe=arguments["write_probe"],
         log_since=last_run,
     )
-    options = CheckOptions(
+    options = checking.CheckOptions(
         policy=_choose_policy(arguments),
         system=system,
         header=_path(arguments["header"]),
@@ -158,7 +166,7 @@ def check_command(session: Session, /, target: str | None, **arguments: Any) -> 
         rescue_bytes=arguments["rescue_memory"],
         sysroot=sysroot,
     )
-    health = check_volume(Path(target), options)
+    health = checking.check_volume(Path(target), options)
     if session.job is not None:
         session.job.findings = as_job_findings(health.findings)
     code = nagios_code(health.findings) if arguments["nagios"] else exit_code_of(health.findings)
@@ -190,7 +198,7 @@ def backup_command(session: Session, device: str, file: str, as_json: bool, quie
     Whoever has FILE and an old passphrase can open the volume: keep it as safe as a key.
     """
     started = time.time()
-    saved = save_header(Path(device), Path(file), Sysroot(), started)
+    saved = saving.save_header(Path(device), Path(file), roots.Sysroot(), started)
     code = 1 if saved.findings else 0
     show_saved(
         saved,

@@ -15,28 +15,37 @@ import click
 
 from regstore._version import __version__
 from regstore.cli import messages
+from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY, find_store
 from regstore.cli.parameters import DURATION
 from regstore.cli.rendering import emit
 from regstore.errors import InterruptedRunError, RegstoreError, UsageError
 from regstore.findings import Severity
-from regstore.jobs import newest_jobs
-from regstore.registry import open_registry
-from regstore.report.capacity import measure_capacity
-from regstore.report.exposition import capacity_samples, job_samples, render_exposition
-from regstore.report.forecast import forecast_full
-from regstore.report.history import Entry, History
-from regstore.report.options import Options
 from regstore.wording import plain
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from regstore import jobs as noted_jobs
+    from regstore import registry as registries
     from regstore.configuration import Configuration
     from regstore.registry import Registry
+    from regstore.report import capacity as capacities
+    from regstore.report import exposition
+    from regstore.report import forecast as forecasts
+    from regstore.report import history as histories
+    from regstore.report import options as report_options
     from regstore.work import Cancel
+else:
+    capacities = Lazily("regstore.report.capacity")
+    exposition = Lazily("regstore.report.exposition")
+    forecasts = Lazily("regstore.report.forecast")
+    histories = Lazily("regstore.report.history")
+    report_options = Lazily("regstore.report.options")
+    noted_jobs = Lazily("regstore.jobs")
+    registries = Lazily("regstore.registry")
 
 _SCAN_SECONDS = 60.0
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -71,9 +80,9 @@ def command(
     if textfile and listen:
         raise UsageError("--textfile and --listen exclude each other")
     address = _parse_address(listen) if listen else None
-    registry = open_registry(root, jobs)
+    registry = registries.open_registry(root, jobs)
     stores = _stores_of(session.configuration, root)
-    source = _Source(registry, Options(grace=grace, jobs=jobs), metrics_top, stores, session.cancel)
+    source = _Source(registry, report_options.Options(grace=grace, jobs=jobs), metrics_top, stores, session.cancel)
     if address is None:
         emit([source.scan()], textfile)
         return
@@ -98,7 +107,9 @@ def _stores_of(configuration: Configuration, root: str) -> list[str]:
 class _Source:
     """Scans, and remembers for a minute what it found."""
 
-    def __init__(self, registry: Registry, options: Options, top: int, stores: Sequence[str], cancel: Cancel) -> None:
+    def __init__(
+        self, registry: Registry, options: report_options.Options, top: int, stores: Sequence[str], cancel: Cancel
+    ) -> None:
         self._registry = registry
         self._options = options
         self._top = top
@@ -111,18 +122,18 @@ class _Source:
     def scan(self) -> str:
         """Return the metrics as they are now."""
         now = time.time()
-        capacity = measure_capacity(self._registry, self._options, cancel=self._cancel)
+        capacity = capacities.measure_capacity(self._registry, self._options, cancel=self._cancel)
         try:
-            entries = History(capacity.location).entries()
+            entries = histories.History(capacity.location).entries()
         except (RegstoreError, OSError, sqlite3.Error) as error:
             messages.warn(f"no forecast: {error}")
             entries = []
-        entries.append(Entry(now, capacity.totals))
+        entries.append(histories.Entry(now, capacity.totals))
         points = [(entry.at, entry.totals.get("stored_bytes") or 0) for entry in entries]
-        forecast = forecast_full(points, capacity.room.free_bytes)
-        samples = capacity_samples(capacity, forecast, capacity.findings, now, self._top)
-        jobs = newest_jobs(capacity.location, *self._stores)
-        return render_exposition([*samples, *job_samples(capacity.location, jobs)])
+        forecast = forecasts.forecast_full(points, capacity.room.free_bytes)
+        samples = exposition.capacity_samples(capacity, forecast, capacity.findings, now, self._top)
+        jobs = noted_jobs.newest_jobs(capacity.location, *self._stores)
+        return exposition.render_exposition([*samples, *exposition.job_samples(capacity.location, jobs)])
 
     def recent(self) -> str:
         """Return the metrics as they were at most a minute ago. Who asks meanwhile waits."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from regstore import migrate
-from regstore.backup import parse_time
+from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.migrate_output import (
@@ -29,13 +28,18 @@ from regstore.durations import parse_duration
 from regstore.errors import UsageError
 from regstore.findings import is_clean
 from regstore.outfile import write_lines
-from regstore.registry import open_registry, open_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from regstore import backup, migrate
+    from regstore import registry as registries
     from regstore.registry import Registry
     from regstore.transfer import ImageFinding
+else:
+    migrate = Lazily("regstore.migrate")
+    registries = Lazily("regstore.registry")
+    backup = Lazily("regstore.backup")
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -274,7 +278,7 @@ def verify_command(session: Session, /, src: str, dst: str, **arguments: Any) ->
         raise UsageError("--combined - and --json both write to stdout", hint="name a file")
     selection = _selection(arguments)
     jobs = arguments["jobs"]
-    source, target = open_registry(src, jobs or 16), open_registry(dst, jobs or 16)
+    source, target = registries.open_registry(src, jobs or 16), registries.open_registry(dst, jobs or 16)
     progress = choose_progress(quiet=quiet or as_json)
     verifier = migrate.Verifier(
         source,
@@ -335,8 +339,8 @@ def _open(
         reads_back=arguments.get("readback", False),
         attributes=parse_attributes(arguments.get("owner"), arguments.get("mode")),
     )
-    target = open_target(dst, jobs or 16, is_making=is_making, multipart_threshold=threshold)
-    return open_registry(src, jobs or 16), target, options
+    target = registries.open_target(dst, jobs or 16, is_making=is_making, multipart_threshold=threshold)
+    return registries.open_registry(src, jobs or 16), target, options
 
 
 def _selection(arguments: dict[str, Any]) -> migrate.Selection:
@@ -353,7 +357,7 @@ def _parse_since(text: str | None) -> float | None:
     except ValueError:
         pass
     try:
-        return parse_time(text)
+        return backup.parse_time(text)
     except ValueError as error:
         raise UsageError(f"{error}; or as an age, 7d") from error
 

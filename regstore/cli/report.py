@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from regstore.cli import messages, report_tables
+from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import REGISTRY
@@ -21,20 +22,29 @@ from regstore.cli.progress import choose_progress
 from regstore.cli.rendering import FORMATS, csv_lines, emit
 from regstore.errors import StorageFailedError, UsageError
 from regstore.findings import is_clean
-from regstore.registry import open_registry
-from regstore.report.capacity import Capacity, measure_capacity, sum_namespaces
-from regstore.report.exposition import capacity_samples, dedup_samples, finding_samples, render_exposition
-from regstore.report.forecast import Forecast, forecast_full
-from regstore.report.history import Entry, History
-from regstore.report.options import Options
-from regstore.report.whatif import parse_rule
 from regstore.wording import iso_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from regstore import registry as registries
     from regstore.findings import Finding
     from regstore.registry import Registry
+    from regstore.report import capacity as capacities
+    from regstore.report import exposition, whatif
+    from regstore.report import forecast as forecasts
+    from regstore.report import history as histories
+    from regstore.report import options as report_options
+    from regstore.report.capacity import Capacity
+    from regstore.report.forecast import Forecast
+else:
+    capacities = Lazily("regstore.report.capacity")
+    exposition = Lazily("regstore.report.exposition")
+    forecasts = Lazily("regstore.report.forecast")
+    histories = Lazily("regstore.report.history")
+    report_options = Lazily("regstore.report.options")
+    whatif = Lazily("regstore.report.whatif")
+    registries = Lazily("regstore.registry")
 
 _SORTS = ("stored", "logical", "unique", "shared", "reclaimable", "growth", "tags", "revisions", "newest", "name")
 
@@ -128,24 +138,24 @@ def capacity_command(session: Session, /, root: str, **arguments: Any) -> None:
     """
     started = time.time()
     form = _form_of(arguments)
-    options = Options(
+    options = report_options.Options(
         grace=arguments["grace"],
         delete_untagged=arguments["delete_untagged"],
-        what_if=tuple(map(parse_rule, arguments["rules"])),
+        what_if=tuple(map(whatif.parse_rule, arguments["rules"])),
         with_tags=arguments["with_tags"],
         jobs=arguments["jobs"] or 16,
     )
     progress = choose_progress(quiet=arguments["quiet"])
-    registry = open_registry(root, options.jobs)
+    registry = registries.open_registry(root, options.jobs)
     job = session.begin_job("report", registry.location)
-    capacity = measure_capacity(registry, options, progress=progress, cancel=session.cancel)
+    capacity = capacities.measure_capacity(registry, options, progress=progress, cancel=session.cancel)
     progress.finish()
     job.findings = capacity.findings
     history = _record(registry, capacity, started)
     points = [(entry.at, entry.totals.get("stored_bytes") or 0) for entry in history]
-    forecast = forecast_full(points, capacity.room.free_bytes)
-    namespaces = sum_namespaces(capacity.repositories)
-    samples = capacity_samples(capacity, forecast, capacity.findings, started, arguments["metrics_top"])
+    forecast = forecasts.forecast_full(points, capacity.room.free_bytes)
+    namespaces = capacities.sum_namespaces(capacity.repositories)
+    samples = exposition.capacity_samples(capacity, forecast, capacity.findings, started, arguments["metrics_top"])
     _choose_rows(capacity, arguments)
     code = 0 if is_clean(capacity.findings) else 1
     shown = history if arguments["with_history"] or form == "html" else None
@@ -160,7 +170,7 @@ def capacity_command(session: Session, /, root: str, **arguments: Any) -> None:
             else:
                 lines = csv_lines(report_tables.REPOSITORY_COLUMNS, document["repositories"])
         case "prom":
-            lines = [render_exposition(samples)]
+            lines = [exposition.render_exposition(samples)]
         case "html":
             from regstore.report.page import render_capacity_page
 
@@ -183,11 +193,11 @@ def _form_of(arguments: dict[str, Any]) -> str:
     return form
 
 
-def _record(registry: Registry, capacity: Capacity, at: float) -> list[Entry]:
+def _record(registry: Registry, capacity: Capacity, at: float) -> list[histories.Entry]:
     """Take growth from the history, and add this run to it; without one it goes on."""
-    entry = Entry(at, capacity.totals)
-    history = History(registry.location)
-    entries: list[Entry] = []
+    entry = histories.Entry(at, capacity.totals)
+    history = histories.History(registry.location)
+    entries: list[histories.Entry] = []
     try:
         entries = history.entries()
         last = history.last_stored()
@@ -223,10 +233,10 @@ def _capacity_document(
     capacity: Capacity,
     namespaces: list[dict[str, Any]],
     forecast: Forecast,
-    history: list[Entry] | None,
+    history: list[histories.Entry] | None,
     started: float,
     code: int,
-    options: Options,
+    options: report_options.Options,
 ) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "totals": capacity.totals,
@@ -286,7 +296,7 @@ def dedup_command(session: Session, /, root: str, level: str, **arguments: Any) 
     if level == "blob":
         from regstore.report.sharing import measure_sharing
 
-        registry = open_registry(root, arguments["jobs"] or 16)
+        registry = registries.open_registry(root, arguments["jobs"] or 16)
         sharing = measure_sharing(registry, jobs=arguments["jobs"] or 16, progress=progress, cancel=session.cancel)
         findings = sharing.findings
         fields = sharing.to_json(top if form in ("json", "csv") else top or 20)
@@ -294,7 +304,7 @@ def dedup_command(session: Session, /, root: str, level: str, **arguments: Any) 
         from regstore.report.dedup import contents_to_json, measure_contents
 
         jobs = arguments["jobs"] or os.cpu_count() or 1
-        registry = open_registry(root)
+        registry = registries.open_registry(root)
         contents = measure_contents(
             registry, level=level, jobs=jobs, top=top or 20, progress=progress, cancel=session.cancel
         )
@@ -310,8 +320,8 @@ def dedup_command(session: Session, /, root: str, level: str, **arguments: Any) 
         case "csv":
             lines = csv_lines(report_tables.DEDUP_COLUMNS[level], document["layers" if level == "blob" else "top"])
         case "prom":
-            samples = dedup_samples(registry.location, level, document["totals"])
-            lines = [render_exposition([*samples, *finding_samples(registry.location, findings)])]
+            samples = exposition.dedup_samples(registry.location, level, document["totals"])
+            lines = [exposition.render_exposition([*samples, *exposition.finding_samples(registry.location, findings)])]
         case "html":
             from regstore.report.page import render_dedup_page
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from regstore import backup
 from regstore.cli import messages
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
+from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import NEW_REGISTRY, STORE
 from regstore.cli.output import human_time, mention_dead, show_image_findings, show_json
@@ -19,11 +19,15 @@ from regstore.cli.progress import choose_progress
 from regstore.digest import format_digest
 from regstore.errors import UsageError
 from regstore.findings import is_clean
-from regstore.registry import open_target
 from regstore.wording import human_bytes, plain
 
 if TYPE_CHECKING:
+    from regstore import backup
+    from regstore import registry as registries
     from regstore.backup import BackupFinding, RestorePlan, RestoreResult
+else:
+    backup = Lazily("regstore.backup")
+    registries = Lazily("regstore.registry")
 
 _SHOWN_COUNT = 20
 
@@ -79,7 +83,7 @@ def command(session: Session, /, store: str, root: str, **arguments: Any) -> NoR
     )
     source = open_store(store, arguments["passphrase_fd"], arguments["passphrase_command"], jobs=arguments["jobs"])
     snapshot = backup.find_snapshot(source, arguments["snapshot"], at)
-    target = open_target(root, arguments["jobs"] or 16)
+    target = registries.open_target(root, arguments["jobs"] or 16)
     progress = choose_progress(quiet=quiet or as_json)
     restore = backup.Restore(source, snapshot, target, options, progress=progress, cancel=session.cancel)
     result: RestoreResult | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from regstore.cli import messages
+from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.night_notes import JOB, NightNotes
@@ -17,17 +18,22 @@ from regstore.cli.notifications import begin_report, open_and_begin, tell, test_
 from regstore.cli.output import render_table, show_json
 from regstore.errors import RegstoreError
 from regstore.findings import Severity
-from regstore.lock import hold_lock
-from regstore.nightly import Outcome, plan_steps, run_command, run_steps
-from regstore.state import state_directory
-from regstore_drivers.url import open_driver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from regstore import lock as locks
+    from regstore import nightly
+    from regstore import state as states
     from regstore.configuration import Configuration, Nightly
-    from regstore.nightly import Step
+    from regstore.nightly import Outcome, Step
     from regstore.work import Cancel
+    from regstore_drivers import url as urls
+else:
+    locks = Lazily("regstore.lock")
+    nightly = Lazily("regstore.nightly")
+    states = Lazily("regstore.state")
+    urls = Lazily("regstore_drivers.url")
 
 _TOLD_CHARACTERS = 10_000
 
@@ -105,7 +111,7 @@ def nightly_command(context: click.Context, name: str, dry_run: bool, as_json: b
 
 
 def _plan(night: Nightly, configuration: Configuration, started: float) -> list[Step]:
-    return plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
+    return nightly.plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
 
 
 def _run(
@@ -115,14 +121,16 @@ def _run(
     options = ("--config", str(configuration.path), "--log-format", "text")
 
     def run(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:
-        return run_command((*options, *words), cancel)
+        return nightly.run_command((*options, *words), cancel)
 
     steps = _plan(night, configuration, started)
-    directory = state_directory()
+    directory = states.state_directory()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with hold_lock(open_driver(str(directory)), f"regstore run nightly {night.name}", key=f"{JOB}-{night.name}.lock"):
+    with locks.hold_lock(
+        urls.open_driver(str(directory)), f"regstore run nightly {night.name}", key=f"{JOB}-{night.name}.lock"
+    ):
         outcomes = []
-        for outcome in run_steps(steps, cancel, stop_on_failure=night.stop_on_failure, run=run):
+        for outcome in nightly.run_steps(steps, cancel, stop_on_failure=night.stop_on_failure, run=run):
             notes.add(outcome)
             outcomes.append(outcome)
         return outcomes

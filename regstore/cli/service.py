@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.errors import RefusedError, UsageError
-from regstore.registry.config import read_config
 from regstore.service import ServiceFile, make_cron, make_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regstore.configuration import Configuration
+    from regstore.registry import config as configs
+else:
+    configs = Lazily("regstore.registry.config")
 
 
 class TimeOfDay(click.ParamType[tuple[int, int]]):
@@ -101,7 +104,7 @@ def _written(configuration: Configuration) -> Iterator[str]:
     for name, night in configuration.nights.items():
         location = configuration.registries[name].location
         if os.path.isfile(location):
-            location = read_config(location).root_directory
+            location = configs.read_config(location).root_directory
         store = configuration.stores[night.store].location if night.store else ""
         for place in (location, store.removeprefix("borg:")):
             if place.startswith("/"):

@@ -8,21 +8,26 @@ from typing import TYPE_CHECKING
 
 import click
 
+from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import find_store
 from regstore.cli.output import human_time, make_document
 from regstore.durations import parse_duration
 from regstore.errors import RegstoreError, UsageError
-from regstore.registry import open_registry
-from regstore.status import Status, Timer, read_status, read_timers
 from regstore.wording import human_bytes, human_seconds, plain
 from regstore_drivers.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from regstore import registry as registries
+    from regstore import status as statuses
     from regstore.configuration import Configuration
     from regstore.jobs import JobNote
+    from regstore.status import Status, Timer
+else:
+    statuses = Lazily("regstore.status")
+    registries = Lazily("regstore.registry")
 
 _OF_REGISTRY = ("gc", "fsck", "backup", "report", "luks check")
 _NIGHT = "nightly"
@@ -56,7 +61,7 @@ def command(session: Session, names: tuple[str, ...], as_json: bool, quiet: bool
     if not chosen:
         raise UsageError("no registry is configured", hint="name its directory, or run regstore config init")
     found: dict[str, Status | str] = {name: _read(configuration, name, started) for name in chosen}
-    timers = read_timers()
+    timers = statuses.read_timers()
     problems = {name: [status] if isinstance(status, str) else status.problems for name, status in found.items()}
     code = int(any(problems.values()))
     if as_json:
@@ -78,8 +83,8 @@ def _read(configuration: Configuration, name: str, now: float) -> Status | str:
     place, night = configuration.registries.get(name), configuration.nights.get(name)
     try:
         rpo = parse_duration(night.rpo) if night and night.rpo else None
-        registry = open_registry(place.location if place else name)
-        return read_status(registry, find_store(configuration, night.store if night else ""), rpo, now)
+        registry = registries.open_registry(place.location if place else name)
+        return statuses.read_status(registry, find_store(configuration, night.store if night else ""), rpo, now)
     except (RegstoreError, DriverError, OSError) as error:
         return str(error)
 
