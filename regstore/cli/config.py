@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regstore import nightly
-    from regstore.configuration import Place
+    from regstore.configuration import Nightly, Place
+    from regstore.notify import post as posts
     from regstore.registry import advice
     from regstore.registry import config as configs
     from regstore.registry import host as hosts
     from regstore.registry import location as locations
 else:
     nightly = Lazily("regstore.nightly")
+    posts = Lazily("regstore.notify.post")
     advice = Lazily("regstore.registry.advice")
     configs = Lazily("regstore.registry.config")
     hosts = Lazily("regstore.registry.host")
@@ -147,7 +150,18 @@ def _values(configuration: Configuration) -> Iterator[tuple[str, Any, str]]:
                 yield f"{kind}.{name}.storage", registry.driver, where
                 if registry.root_directory:
                     yield f"{kind}.{name}.rootdirectory", registry.root_directory, where
+    for name, night in configuration.nights.items():
+        yield from _night_values(night, f"nightly.{name}", str(configuration.path))
     yield from _command_values(configuration.commands, "", str(configuration.path))
+
+
+def _night_values(night: Nightly, prefix: str, path: str) -> Iterator[tuple[str, Any, str]]:
+    """Yield what differs from the defaults; a URL without its path, which is a secret with most receivers."""
+    for one in fields(night):
+        value = getattr(night, one.name)
+        if one.name != "name" and value != one.default:
+            shown = posts.shown_url(value) if one.name in ("ping_url", "webhook_url") else value
+            yield f"{prefix}.{one.name}", shown, f"{path} [{prefix}]"
 
 
 def _command_values(table: Any, prefix: str, path: str) -> Iterator[tuple[str, Any, str]]:

@@ -10,7 +10,7 @@ import click
 
 from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
-from regstore.cli.named import find_store
+from regstore.cli.named import REGISTRY, find_store
 from regstore.cli.output import human_time, make_document
 from regstore.durations import parse_duration
 from regstore.errors import RegstoreError, UsageError
@@ -48,18 +48,20 @@ EXAMPLES
 @click.argument("names", nargs=-1, metavar="[NAME|ROOT]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when every objective is met.")
-@click.pass_obj
-def command(session: Session, names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+@click.pass_context
+def command(context: click.Context, names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Say on one screen how registries and their backups are: all that are configured, or those that are named.
 
     It tells what the last runs of jobs on this host noted, and reads nothing of the registry's data. The exit code is 1
     when an objective is missed (rpo in [nightly.NAME]), a job failed, or one found damage.
     """
     started = time.time()
-    configuration = session.configuration
+    configuration = (context.find_object(Session) or Session()).configuration
     chosen = names or tuple(configuration.registries)
     if not chosen:
         raise UsageError("no registry is configured", hint="name its directory, or run regstore config init")
+    for name in names:
+        REGISTRY.convert(name, None, context)  # a word that is neither name nor path is an error
     found: dict[str, Status | str] = {name: _read(configuration, name, started) for name in chosen}
     timers = statuses.read_timers()
     problems = {name: [status] if isinstance(status, str) else status.problems for name, status in found.items()}

@@ -205,6 +205,19 @@ class TestShow:
         values = run(text, "config", "show", "--json").expect(0).json["values"]
         assert {"key": "gc.run.jobs", "value": 4, "origin": f"{tmp_path}/home/regstore/config.toml [gc.run]"} in values
 
+    def test_nights_and_no_secret(self, run: Callable[..., Done], volume: Path) -> None:
+        night = '[nightly.main]\nsteps = ["gc"]\nrpo = "26h"\nwebhook_url = "https://hooks.example/T0/hunter2"'
+        shown = run(named(volume, "", night), "config", "show", "--origin").expect(0).stdout
+        rows = {line.split()[0]: line for line in shown.splitlines() if line.startswith("nightly.")}
+        assert set(rows) == {"nightly.main.steps", "nightly.main.rpo", "nightly.main.webhook_url"}
+        assert "https://hooks.example/..." in rows["nightly.main.webhook_url"]
+        assert "[nightly.main]" in rows["nightly.main.rpo"]
+        assert "hunter2" not in shown
+
+
+def test_status_of_a_mistyped_name(run: Callable[..., Done], volume: Path) -> None:
+    run(named(volume), "status", "mian").expect_error(2, "no-such-name", "main")
+
 
 class TestCheck:
     def check(self, run: Callable[..., Done], storage: str, mode: int = 0o640) -> set[str]:
