@@ -68,7 +68,7 @@ _EXAMPLE_REGISTRY = """\
 [registry.{name}]
 location = {location}
 # Online collections remove manifests through the running registry, so that its cache forgets them too:
-#registry_url = "http://127.0.0.1:5000"
+{url}
 # Nightly: regstore luks check {name}
 #header_backup = "/mnt/usb/registry.hdr"
 """
@@ -251,6 +251,12 @@ def _advise(file: str) -> Iterator[Finding]:
     yield from advice.advise(configs.read_config(file), os.stat(file).st_mode)
 
 
+def _url_line(location: str) -> str:
+    """Return the line of the running registry's URL, as its own configuration says it, else an example."""
+    url = configs.read_config(location).url if os.path.isfile(location) else ""
+    return f"registry_url = {json.dumps(url)}" if url else '#registry_url = "http://127.0.0.1:5000"'
+
+
 @command.command(
     "init",
     epilog=f"""\b
@@ -274,7 +280,7 @@ def init_command(locations: tuple[str, ...], out: str, dry_run: bool) -> None:
         )
     names = ["main", *(f"registry{number}" for number in range(2, len(found) + 1))]
     registries = "\n".join(
-        _EXAMPLE_REGISTRY.format(why=plain(why), name=name, location=json.dumps(location))
+        _EXAMPLE_REGISTRY.format(why=plain(why), name=name, location=json.dumps(location), url=_url_line(location))
         for name, (location, why) in zip(names, found, strict=True)
     )
     text = _EXAMPLE.format(registries=registries, name=names[0])

@@ -36,6 +36,7 @@ class RegistryConfig:
         is_read_only: whether maintenance.readonly is on.
         purges_uploads: whether the registry removes abandoned uploads itself.
         redirects: whether clients are sent to the bucket for layers.
+        url: where this host reaches the registry, or empty where the file does not say it for sure.
     """
 
     path: str
@@ -46,6 +47,7 @@ class RegistryConfig:
     is_read_only: bool = False
     purges_uploads: bool = True
     redirects: bool = False
+    url: str = ""
 
     @property
     def root_directory(self) -> str:
@@ -139,7 +141,16 @@ def read_config(path: str, environment: Mapping[str, str] | None = None) -> Regi
         is_read_only=_is_true(_section(_section(storage, "maintenance"), "readonly").get("enabled", False)),
         purges_uploads=_is_true(_section(_section(storage, "maintenance"), "uploadpurging").get("enabled", True)),
         redirects=drivers[0] in ("s3", "s3aws") and not _is_true(_section(storage, "redirect").get("disable", False)),
+        url=_url_of(_section(content, "http")),
     )
+
+
+def _url_of(http: Mapping[str, Any]) -> str:
+    """Return the URL of a listener on TCP without TLS, whose certificate would be for a name that is not known here."""
+    host, separator, port = str(http.get("addr") or "").rpartition(":")
+    if not separator or not port.isdecimal() or http.get("net", "tcp") != "tcp" or any(_section(http, "tls").values()):
+        return ""
+    return f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 - read, not listened on
 
 
 def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:

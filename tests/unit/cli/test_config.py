@@ -326,6 +326,13 @@ class TestInit:
         run_cli(tmp_path / "state", "--config", out, "gc", "plan", "main").expect(0)
         run("", "config", "init", "--out", out, volume).expect_error(3, "exists")
 
+    def test_the_url_is_that_of_the_registry(self, run: Callable[..., Done], volume: Path, tmp_path: Path) -> None:
+        own = tmp_path / "config.yml"
+        delete = "delete: {enabled: true}"
+        own.write_text(f"storage: {{filesystem: {{rootdirectory: {volume}}}, {delete}}}\nhttp: {{addr: ':5001'}}")
+        text = run("", "config", "init", "--dry-run", own).expect(0).stdout
+        assert 'registry_url = "http://127.0.0.1:5001"' in text.splitlines()
+
     def test_the_examples_in_it_are_right(self, run: Callable[..., Done], volume: Path, tmp_path: Path) -> None:
         text = run("", "config", "init", "--dry-run", volume).expect(0).stdout
         lines = [line[1:] if re.match("#[^ ]", line) else line for line in text.splitlines()]

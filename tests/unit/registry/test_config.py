@@ -101,6 +101,25 @@ def test_a_packaged_file(read: Read, tmp_path: Path) -> None:
     assert driver.location == "file:///srv/registry"
 
 
+@pytest.mark.parametrize(
+    ("http", "url"),
+    [
+        ({"addr": ":5000"}, "http://127.0.0.1:5000"),
+        ({"addr": "0.0.0.0:80", "net": "tcp"}, "http://127.0.0.1:80"),
+        ({"addr": "[::]:5000", "tls": {}}, "http://127.0.0.1:5000"),
+        ({"addr": "10.1.2.3:5001"}, "http://10.1.2.3:5001"),
+        ({"addr": ":5000", "tls": {"certificate": "/x.pem"}}, ""),
+        ({"addr": ":443", "tls": {"letsencrypt": {"email": "a@b"}}}, ""),
+        ({"addr": "/run/registry.sock", "net": "unix"}, ""),
+        ({"addr": "host"}, ""),
+        ({}, ""),
+        (None, ""),
+    ],
+)
+def test_where_it_listens(read: Read, http: object, url: str) -> None:
+    assert read({"storage": "filesystem", "http": http}).url == url
+
+
 def test_a_harbor_file(read: Read) -> None:
     config = read(HARBOR)
 
