@@ -12,6 +12,8 @@ UNIT_DIRECTORY = "/etc/systemd/system"
 CRON_FILE = "/etc/cron.d/regstore"
 
 # No SuccessExitStatus=1: findings shall mark the unit as failed, so that somebody looks.
+# KillMode=: the night passes the request to stop on to its step, which a second one would end at once.
+# OOMPolicy=: a step that ate all memory is killed, and the others go on; `stop`, the default, would end the night.
 _SERVICE = """\
 # Written by regstore service install; changes belong into `systemctl edit regstore-nightly@.service`.
 [Unit]
@@ -28,6 +30,8 @@ UMask=0077
 Nice=19
 IOSchedulingClass=idle
 TimeoutStopSec=120
+KillMode=mixed
+OOMPolicy=continue
 NoNewPrivileges={no_new_privileges}
 ProtectSystem=strict
 ProtectHome=read-only

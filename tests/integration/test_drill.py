@@ -95,14 +95,18 @@ class Place:
 
     def begin(self, program: Path) -> subprocess.Popen[str]:
         """Begin a drill with a registry that never answers, and return when that runs."""
+        return self.begin_to("drill", "--scratch", self.scratch, "--registry-program", program, self.store)
+
+    def begin_to(self, *words: object) -> subprocess.Popen[str]:
+        """Begin a command in a process group of its own, and return when the registry of its drill runs."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "regstore", "drill", "--scratch", self.scratch, "--registry-program", program,
-             self.store],
+            [sys.executable, "-m", "regstore", *map(str, words)],
             env={**os.environ, "XDG_STATE_HOME": str(self.base / "state")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+            process_group=0,
+        )
         wait_until(lambda: any("sleep" in name for name in processes_in(self.scratch)))
         return process
 
@@ -303,6 +307,22 @@ class TestStopped:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 128 + number
         assert "stopped on request" in errors
+        place.assert_nothing_is_left()
+
+    def test_a_night_on_request(self, place: Place) -> None:
+        """Ctrl-C reaches all of a terminal: a step that is told by the night once more would not clean up."""
+        file = place.base / "config.toml"
+        file.write_text(
+            f'[registry.main]\nlocation = "{place.root}"\n[store.nas]\nlocation = "{place.store}"\n'
+            f'[nightly.main]\nstore = "nas"\nsteps = ["drill"]\n'
+            f'[drill]\nscratch = "{place.scratch}"\n'
+            f'registry_program = "{place.program("silent", "exec sleep 600")}"\n'
+        )
+        process = place.begin_to("--config", file, "run", "nightly", "main")
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "stopped on request" in output
         place.assert_nothing_is_left()
 
     def test_in_the_midst_of_the_restore(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

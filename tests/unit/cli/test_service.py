@@ -57,6 +57,7 @@ def test_units(run: Callable[..., Done], tmp_path: Path) -> None:
     assert 'ReadWritePaths=-"/backup/my registry"\n' in service
     assert 'ReadWritePaths=-"/var/lib/node exporter"\n' in service
     assert "s3:" not in service
+    assert {"KillMode=mixed", "OOMPolicy=continue"} <= set(service.splitlines())
     assert "OnCalendar=*-*-* 04:05:00" in (units / "regstore-nightly@.timer").read_text()
 
 
