@@ -110,8 +110,8 @@ def make_units(
     """
     # A disk that is not there must not keep the unit from running: the night says that it is missing.
     service = _SERVICE.format(
-        program=_escape(program),
-        config=_escape(config),
+        program=_escape(program).replace("$", "$$"),
+        config=_escape(config).replace("$", "$$"),
         no_new_privileges="no" if has_mail else "yes",
         mail=_MAIL_COMMENT + _writable(_MAIL_DIRECTORIES) if has_mail else "",
         paths=_writable(sorted(set(writable))),
@@ -140,7 +140,7 @@ def make_cron(
 def _escape(path: str) -> str:
     """Return a path as a unit's setting takes it (systemd.unit(5), specifiers; systemd.syntax(7), quoting)."""
     text = path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"' if any(character.isspace() for character in text) else text
+    return f'"{text}"' if any(character.isspace() or character in "'\"" for character in text) else text
 
 
 def _quote(path: str) -> str:
