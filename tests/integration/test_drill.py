@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
 import shutil
@@ -19,7 +21,8 @@ import pytest
 from regstore import layout
 from regstore.backup import drill, open_store
 from regstore.backup.drill import serving
-from regstore.errors import InterruptedRunError, StorageFailedError
+from regstore.backup.drill.scratch import open_scratch
+from regstore.errors import InterruptedRunError, StorageFailedError, UsageError
 from regstore.work import Cancel, NoProgress
 from support.collection import Done, Volume, run_cli
 from support.images import digest_of, layer, layers
@@ -382,6 +385,39 @@ class TestRoom:
         before = sorted(place.store.rglob("*"))
         place.run("drill", "--scratch", place.store, place.store).expect_error(3, "nested")
         assert sorted(place.store.rglob("*")) == before
+
+
+class TestAPlaceThatOthersCanChange:
+    """There a link, or another directory, could be put in the place of what root writes to and removes."""
+
+    @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+    def test_the_place_itself(self, place: Place, mode: int) -> None:
+        place.scratch.chmod(mode)
+        done = place.run("drill", "-q", "--scratch", place.scratch, place.store)
+        if mode & 0o1000:
+            done.expect(0)
+        else:
+            done.expect_error(3, "scratch-unsafe", "--scratch")
+        place.assert_nothing_is_left()
+
+    def test_a_directory_of_somebody_else_above_it(self, place: Place) -> None:
+        home = place.base / "home"
+        (home / "scratch").mkdir(parents=True)
+        place.scratch.rmdir()
+        place.scratch.symlink_to(home / "scratch")
+        os.chown(home, 12345, 12345)
+        place.run("drill", "-q", "--scratch", place.scratch, place.store).expect_error(3, "scratch-unsafe", str(home))
+
+    def test_one_without_locks(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As NFS is, where a directory cannot be locked (flock(2), NFS details)."""
+
+        def refuse(_: int, __: int) -> None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        with pytest.raises(UsageError, match="cannot lock"), open_scratch(str(place.scratch)):
+            pass
+        place.assert_nothing_is_left()
 
 
 class TestTheMorningAfter:
