@@ -200,12 +200,16 @@ def note_outcome(outcome: Outcome, location: str, store: str) -> None:
 
 
 def run_command(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:
-    """Run regstore with these words. Its output is kept to its last 100,000 bytes; a request to stop goes to it."""
+    """Run regstore with these words. Its output is kept to its last 100,000 bytes; a request to stop goes to it.
+
+    It has a session of its own: of a Ctrl-C it hears from here alone, since a second signal would end it at once.
+    """
     with subprocess.Popen(
         [*_own_command(), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        start_new_session=True,
     ) as process:
         if process.stdout is None:
             raise AssertionError
@@ -229,8 +233,11 @@ def run_command(words: Sequence[str], cancel: Cancel) -> tuple[int, str]:
 
 
 def _own_command() -> list[str]:
-    """Return what runs regstore: the directory around it where that is a program, as in the package for Debian."""
-    around = Path(__file__).parents[1]
-    if (around / "__main__.py").is_file():
-        return [sys.executable, "-I", str(around)]
-    return [sys.executable, "-m", "regstore"]
+    """Return what runs regstore: the directory around it where that is a program, as in the package for Debian.
+
+    Nothing is imported from the working directory, which may be anybody's: `-m` would look there first.
+    """
+    here = Path(__file__).parent
+    if (here.parent / "__main__.py").is_file():
+        return [sys.executable, "-I", str(here.parent)]
+    return [sys.executable, "-P", str(here / "__main__.py")]

@@ -12,6 +12,8 @@ UNIT_DIRECTORY = "/etc/systemd/system"
 CRON_FILE = "/etc/cron.d/regstore"
 
 # No SuccessExitStatus=1: findings shall mark the unit as failed, so that somebody looks.
+# KillMode=: the night passes the request to stop on to its step, which a second one would end at once.
+# OOMPolicy=: a step that ate all memory is killed, and the others go on; `stop`, the default, would end the night.
 _SERVICE = """\
 # Written by regstore service install; changes belong into `systemctl edit regstore-nightly@.service`.
 [Unit]
@@ -28,6 +30,8 @@ UMask=0077
 Nice=19
 IOSchedulingClass=idle
 TimeoutStopSec=120
+KillMode=mixed
+OOMPolicy=continue
 NoNewPrivileges={no_new_privileges}
 ProtectSystem=strict
 ProtectHome=read-only
@@ -106,8 +110,8 @@ def make_units(
     """
     # A disk that is not there must not keep the unit from running: the night says that it is missing.
     service = _SERVICE.format(
-        program=_escape(program),
-        config=_escape(config),
+        program=_escape(program).replace("$", "$$"),
+        config=_escape(config).replace("$", "$$"),
         no_new_privileges="no" if has_mail else "yes",
         mail=_MAIL_COMMENT + _writable(_MAIL_DIRECTORIES) if has_mail else "",
         paths=_writable(sorted(set(writable))),
@@ -136,7 +140,7 @@ def make_cron(
 def _escape(path: str) -> str:
     """Return a path as a unit's setting takes it (systemd.unit(5), specifiers; systemd.syntax(7), quoting)."""
     text = path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"' if any(character.isspace() for character in text) else text
+    return f'"{text}"' if any(character.isspace() or character in "'\"" for character in text) else text
 
 
 def _quote(path: str) -> str:

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regstore.cli import messages
 from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.errors import RefusedError, UsageError
-from regstore.service import ServiceFile, make_cron, make_units
+from regstore.service import CRON_FILE, UNIT_DIRECTORY, ServiceFile, make_cron, make_units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from regstore.configuration import Configuration
-    from regstore.registry import config as configs
+    from regstore.registry import location as locations
 else:
-    configs = Lazily("regstore.registry.config")
+    locations = Lazily("regstore.registry.location")
 
 
 class TimeOfDay(click.ParamType[tuple[int, int]]):
@@ -78,7 +79,7 @@ def install_command(session: Session, time: tuple[int, int], cron: bool, root: s
     if configuration.path is None or not configuration.nights:
         hint = "add [nightly.NAME], with the name of a registry; regstore config init writes an example"
         raise UsageError("the configuration has no [nightly.NAME]", hint=hint)
-    program = shutil.which("regstore") or os.path.abspath(sys.argv[0])
+    program = _find_program()
     config = str(configuration.path.resolve())
     names = list(configuration.nights)
     if cron:
@@ -94,26 +95,66 @@ def install_command(session: Session, time: tuple[int, int], cron: bool, root: s
         _write(Path(root, file.path.lstrip("/")), file)
     for file in files:
         click.echo(file.path)
+    _warn_of_other_timers(root, UNIT_DIRECTORY if cron else CRON_FILE, names)
     if not cron:
         timers = " ".join(f"regstore-nightly@{name}.timer" for name in names)
         click.echo(f"next: systemctl daemon-reload; systemctl enable --now {timers}")
 
 
+def _find_program() -> str:
+    """Return the path of regstore as a program.
+
+    Raises:
+        UsageError: there is none: it was started as a module.
+    """
+    program = shutil.which("regstore") or shutil.which(os.path.abspath(sys.argv[0]))
+    if program is None:
+        raise UsageError(
+            "there is no program regstore on PATH, which systemd or cron could start",
+            hint="install regstore, or put the directory of its program on PATH",
+        )
+    return os.path.abspath(program)
+
+
+def _warn_of_other_timers(root: str, other: str, names: Iterable[str]) -> None:
+    """Say what was installed before, the other way, and runs every night a second time."""
+    file = Path(root, other.lstrip("/"))
+    if other == CRON_FILE:
+        remedy = f"rm {CRON_FILE}"
+    else:
+        file /= "regstore-nightly@.timer"
+        timers = " ".join(f"regstore-nightly@{name}.timer" for name in names)
+        remedy = f"systemctl disable --now {timers}; rm {other}/regstore-nightly@.*"
+    if file.exists():
+        messages.warn(f"{file} is still there, and runs each night a second time", hint=remedy)
+
+
 def _written(configuration: Configuration) -> Iterator[str]:
     """Yield the directories that the nights write to."""
     for name, night in configuration.nights.items():
-        location = configuration.registries[name].location
-        if os.path.isfile(location):
-            location = configs.read_config(location).root_directory
-        store = configuration.stores[night.store].location if night.store else ""
-        for place in (location, store.removeprefix("borg:")):
-            if place.startswith("/"):
-                yield place
-        scratch = configuration.commands.get("drill", {}).get("scratch", "")
+        root = _directory_of(locations.settled_location(configuration.registries[name].location))
+        store = _directory_of(configuration.stores[night.store].location) if night.store else ""
+        data = os.path.join(root, "docker")
+        if root and os.path.islink(data):  # to another disk
+            yield os.path.realpath(data)
+        yield from filter(None, (root, store))
+        scratches = [configuration.commands.get("drill", {})]
+        if night.store:
+            scratches.insert(0, configuration.stores[night.store].options)
+        scratch = next((options["scratch"] for options in scratches if "scratch" in options), "")
         if "drill" in night.steps and scratch:
             yield scratch
         if night.textfile:
             yield os.path.dirname(night.textfile)
+
+
+def _directory_of(location: str) -> str:
+    """Return the directory that a location of a registry or store means; empty for one elsewhere."""
+    path = location.removeprefix("borg:")
+    if "://" in path and not path.startswith("file:"):
+        return ""
+    path = os.path.expanduser(locations.path_of_location(path))
+    return path if os.path.isabs(path) else ""
 
 
 def _write(path: Path, file: ServiceFile) -> None:

@@ -55,7 +55,7 @@ class Puller:
             InterruptedRunError: somebody asked to stop.
         """
         pull = _Pull(self._client, repository, may_lack, self._pulled, self._progress, self._cancel)
-        pull.manifest(digest, tag)
+        pull.image(digest, tag)
         return Pulled(pull.total_bytes, tuple(pull.problems))
 
 
@@ -72,26 +72,35 @@ class _Pull:
         self._pulled = pulled
         self._progress = progress
         self._cancel = cancel
+        self._children: list[Digest] = []
         self.total_bytes = 0
         self.problems: list[str] = []
 
-    def manifest(self, digest: Digest, reference: str = "") -> None:
-        """Pull a manifest by a tag or by its digest, and what it reaches."""
-        if not reference and (self._repository, digest) in self._pulled:
-            return
+    def image(self, digest: Digest, tag: str) -> None:
+        """Pull the manifest of a tag, and all that it reaches. Indexes may lie within each other to any depth."""
+        self._manifest(digest, tag)
+        while self._children:
+            digest = self._children.pop()
+            if (self._repository, digest) not in self._pulled:
+                self._manifest(digest)
+
+    def _manifest(self, digest: Digest, tag: str = "") -> None:
+        """Pull a manifest by a tag or by its digest, and the blobs that it reaches; note its manifests."""
         self._cancel.check()
         text = format_digest(digest)
+        name = tag or text
         try:
-            data = read_manifest(self._client, f"/v2/{self._repository}/manifests/{reference or text}")
+            data = read_manifest(self._client, f"/v2/{self._repository}/manifests/{name}")
         except RegistryFailedError as error:
-            self._fail(f"manifest {reference or text}: {error}", error)
+            self._fail(f"manifest {name}: {error}", error)
             return
         if data is None:
-            if not self._may_lack(digest):
-                self.problems.append(f"manifest {reference or text}: the registry does not know it (404)")
+            # What a tag means is the image itself: there is nothing to pull without it.
+            if tag or not self._may_lack(digest):
+                self.problems.append(f"manifest {name}: the registry does not know it (404)")
             return
         if not is_digest_of(digest, data):
-            self.problems.append(f"manifest {reference or text}: its {len(data)} bytes do not hash to {text}")
+            self.problems.append(f"manifest {name}: its {len(data)} bytes do not hash to {text}")
             return
         self._count(len(data))
         self._pulled.add((self._repository, digest))
@@ -104,7 +113,7 @@ class _Pull:
             return  # of a kind that nobody knows: it is served, and what it reaches nobody can say
         for digest, flags in zip(manifest.digests, manifest.flags, strict=True):
             if manifest.kind in _INDEXES and flags & IS_MANIFEST:
-                self.manifest(digest)
+                self._children.append(digest)
             else:
                 self._blob(digest, may_lack=bool(flags & FOREIGN) or self._may_lack(digest))
 

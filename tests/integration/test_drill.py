@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
 import shutil
@@ -19,7 +21,8 @@ import pytest
 from regstore import layout
 from regstore.backup import drill, open_store
 from regstore.backup.drill import serving
-from regstore.errors import InterruptedRunError, StorageFailedError
+from regstore.backup.drill.scratch import open_scratch
+from regstore.errors import InterruptedRunError, StorageFailedError, UsageError
 from regstore.work import Cancel, NoProgress
 from support.collection import Done, Volume, run_cli
 from support.images import digest_of, layer, layers
@@ -95,14 +98,18 @@ class Place:
 
     def begin(self, program: Path) -> subprocess.Popen[str]:
         """Begin a drill with a registry that never answers, and return when that runs."""
+        return self.begin_to("drill", "--scratch", self.scratch, "--registry-program", program, self.store)
+
+    def begin_to(self, *words: object) -> subprocess.Popen[str]:
+        """Begin a command in a process group of its own, and return when the registry of its drill runs."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "regstore", "drill", "--scratch", self.scratch, "--registry-program", program,
-             self.store],
+            [sys.executable, "-m", "regstore", *map(str, words)],
             env={**os.environ, "XDG_STATE_HOME": str(self.base / "state")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+            process_group=0,
+        )
         wait_until(lambda: any("sleep" in name for name in processes_in(self.scratch)))
         return process
 
@@ -305,6 +312,22 @@ class TestStopped:
         assert "stopped on request" in errors
         place.assert_nothing_is_left()
 
+    def test_a_night_on_request(self, place: Place) -> None:
+        """Ctrl-C reaches all of a terminal: a step that is told by the night once more would not clean up."""
+        file = place.base / "config.toml"
+        file.write_text(
+            f'[registry.main]\nlocation = "{place.root}"\n[store.nas]\nlocation = "{place.store}"\n'
+            f'[nightly.main]\nstore = "nas"\nsteps = ["drill"]\n'
+            f'[drill]\nscratch = "{place.scratch}"\n'
+            f'registry_program = "{place.program("silent", "exec sleep 600")}"\n'
+        )
+        process = place.begin_to("--config", file, "run", "nightly", "main")
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "stopped on request" in output
+        place.assert_nothing_is_left()
+
     def test_in_the_midst_of_the_restore(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", str(place.base / "state"))
         cancel = Cancel()
@@ -362,6 +385,39 @@ class TestRoom:
         before = sorted(place.store.rglob("*"))
         place.run("drill", "--scratch", place.store, place.store).expect_error(3, "nested")
         assert sorted(place.store.rglob("*")) == before
+
+
+class TestAPlaceThatOthersCanChange:
+    """There a link, or another directory, could be put in the place of what root writes to and removes."""
+
+    @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+    def test_the_place_itself(self, place: Place, mode: int) -> None:
+        place.scratch.chmod(mode)
+        done = place.run("drill", "-q", "--scratch", place.scratch, place.store)
+        if mode & 0o1000:
+            done.expect(0)
+        else:
+            done.expect_error(3, "scratch-unsafe", "--scratch")
+        place.assert_nothing_is_left()
+
+    def test_a_directory_of_somebody_else_above_it(self, place: Place) -> None:
+        home = place.base / "home"
+        (home / "scratch").mkdir(parents=True)
+        place.scratch.rmdir()
+        place.scratch.symlink_to(home / "scratch")
+        os.chown(home, 12345, 12345)
+        place.run("drill", "-q", "--scratch", place.scratch, place.store).expect_error(3, "scratch-unsafe", str(home))
+
+    def test_one_without_locks(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As NFS is, where a directory cannot be locked (flock(2), NFS details)."""
+
+        def refuse(_: int, __: int) -> None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        with pytest.raises(UsageError, match="cannot lock"), open_scratch(str(place.scratch)):
+            pass
+        place.assert_nothing_is_left()
 
 
 class TestTheMorningAfter:

@@ -2,6 +2,9 @@
 
 A drill that is killed leaves its directory; the next one of the same user in the same place removes it. While a drill
 lives it holds a lock (flock) on its directory, which dies with it.
+
+Nobody else may be able to put something else, such as a link, in the place of the directory: what lies above it belongs
+to root or this user, and others cannot write there, or only behind the sticky bit (as sshd(8) wants it, StrictModes).
 """
 
 from __future__ import annotations
@@ -9,11 +12,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regstore.errors import StorageFailedError, UsageError
+from regstore.errors import RefusedError, StorageFailedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +36,12 @@ def open_scratch(parent: str | None, *, is_kept: bool = False) -> Iterator[str]:
         is_kept: whether it stays.
 
     Raises:
-        UsageError: there is no such parent, or it cannot be written.
+        UsageError: there is no such parent, or it cannot be written, or knows no locks.
+        RefusedError: others could put something else in its place.
         StorageFailedError: the directory cannot be removed.
     """
-    place = os.path.abspath(parent or tempfile.gettempdir())
+    place = os.path.realpath(parent or tempfile.gettempdir())
+    _check_private(place)
     _remove_dead(place)
     path, lock = _make(place, _KEPT if is_kept else _PREFIX)
     try:
@@ -50,6 +57,26 @@ def open_scratch(parent: str | None, *, is_kept: bool = False) -> Iterator[str]:
         os.close(lock)
 
 
+def _check_private(place: str) -> None:
+    """Refuse a place that somebody else can rename what lies in, or that lies in such a one.
+
+    Raises:
+        RefusedError: it is one.
+    """
+    for directory in (Path(place), *Path(place).parents):
+        try:
+            found = directory.stat()
+        except OSError:
+            continue  # whoever makes the directory there is told
+        is_open = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+        if is_open or found.st_uid not in (0, os.geteuid()):
+            raise RefusedError(
+                f"no scratch directory is made in {place}: others can replace what lies in {directory}",
+                hint="name another place with --scratch: a directory of your own, below such of root's",
+                code="scratch-unsafe",
+            )
+
+
 def _make(place: str, prefix: str) -> tuple[str, int]:
     """Make a directory and lock it. Another drill may take it for a dead one's before it is locked."""
     while True:
@@ -62,7 +89,15 @@ def _make(place: str, prefix: str) -> tuple[str, int]:
             ) from error
         with suppress(FileNotFoundError):
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                os.close(lock)
+                os.rmdir(path)
+                raise UsageError(
+                    f"cannot lock a scratch directory in {place}: {error.strerror}",
+                    hint="NFS does not lock directories: name a place on a disk of this host with --scratch",
+                ) from error
             if os.path.exists(path):
                 return path, lock
             os.close(lock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -119,6 +120,25 @@ class TestRun:
         threading.Timer(1.5, cancel.request).start()
         code, _ = run_command(["metrics", "--listen", "127.0.0.1:0", str(tmp_path)], cancel)
         assert code == 143
+
+    def test_nothing_is_imported_from_the_working_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Which may be /tmp, where anybody can put a package of that name."""
+        (tmp_path / "regstore").mkdir()
+        for name in ("regstore/__init__.py", "click.py", "json.py"):
+            (tmp_path / name).write_text("raise SystemExit(77)")
+        monkeypatch.chdir(tmp_path)
+        code, output = run_command(["--version"], Cancel())
+        assert (code, output.split()[0]) == (0, "regstore,")
+
+    def test_half_an_upgrade_is_a_failure(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An import that fails ends Python with 1, which would be findings of a step that is done."""
+        (tmp_path / "click.py").write_text("raise ImportError('being upgraded')")
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+        code, output = run_command(["--version"], Cancel())
+        assert code == 4
+        assert "being upgraded" in output
 
     def test_json_of_what_was_left_out(self) -> None:
         assert Outcome(Step("gc", ("gc", "run", "x")), None).to_json()["outcome"] == "left out"

@@ -13,7 +13,9 @@ import pytest
 
 from regstore.service import make_cron, make_units
 from support.collection import Done, run_cli
+from support.images import layers
 from support.programs import require_program
+from support.volume import VolumeWriter
 
 CONFIG = """
 [registry.main]
@@ -57,14 +59,67 @@ def test_units(run: Callable[..., Done], tmp_path: Path) -> None:
     assert 'ReadWritePaths=-"/backup/my registry"\n' in service
     assert 'ReadWritePaths=-"/var/lib/node exporter"\n' in service
     assert "s3:" not in service
+    assert {"KillMode=mixed", "OOMPolicy=continue"} <= set(service.splitlines())
     assert "OnCalendar=*-*-* 04:05:00" in (units / "regstore-nightly@.timer").read_text()
+
+
+def test_all_that_a_night_writes_to_may_be_written(run: Callable[..., Done], tmp_path: Path) -> None:
+    """However it is named: as a URL, as a directory within it, by the registry's configuration, behind a link."""
+    VolumeWriter(tmp_path / "volume").push_image("app", "v1", layers(1, "app"))
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second/docker").symlink_to(tmp_path / "volume/docker")
+    (tmp_path / "config.yml").write_text(f"storage: {{filesystem: {{rootdirectory: {tmp_path}/second}}}}")
+    (tmp_path / "config.toml").write_text(
+        f"""
+[registry.main]
+location = "file://{tmp_path}/volume/docker/registry/v2"
+[registry.second]
+location = "{tmp_path}/config.yml"
+[store.nas]
+location = "file:///backup/my%20registry"
+[store.borg]
+location = "borg:/backup/borg"
+scratch = "/srv/scratch"
+[nightly.main]
+store = "nas"
+[nightly.second]
+store = "borg"
+steps = ["backup", "drill"]
+"""
+    )
+    text = run("service", "install", "--dry-run").expect(0).stdout
+    assert {line for line in text.splitlines() if line.startswith("ReadWritePaths=")} == {
+        'ReadWritePaths=-"/backup/my registry"',
+        "ReadWritePaths=-/backup/borg",
+        "ReadWritePaths=-/srv/scratch",
+        f"ReadWritePaths=-{tmp_path}/second",
+        f"ReadWritePaths=-{tmp_path}/volume",
+        f"ReadWritePaths=-{tmp_path}/volume/docker",
+    }
+
+
+def test_a_program_that_can_be_started_is_named(run: Callable[..., Done], tmp_path: Path) -> None:
+    """Not the file of `python -m regstore`."""
+    run("service", "install", "--dry-run", environment={"PATH": "/nowhere"}).expect_error(2, "no program regstore")
+    program = tmp_path / "regstore"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    text = run("service", "install", "--dry-run", environment={"PATH": str(tmp_path)}).expect(0).stdout
+    assert f"ExecStart={program} --config" in text
+
+
+def test_nights_that_run_twice(run: Callable[..., Done], tmp_path: Path) -> None:
+    assert run("service", "install", "--root", tmp_path).expect(0).stderr == ""
+    done = run("service", "install", "--cron", "--root", tmp_path).expect(0)
+    assert "systemctl disable --now regstore-nightly@main.timer" in done.stderr
+    assert "rm /etc/cron.d/regstore" in run("service", "install", "--root", tmp_path).expect(0).stderr
 
 
 @pytest.mark.parametrize("has_mail", [False, True])
 def test_systemd_understands_them(tmp_path: Path, has_mail: bool) -> None:
     program = require_program("systemd-analyze", "systemd")
-    paths = ["/srv/a b", "/srv/c%d"]
-    config = "/etc/regstore/50%/config.toml"
+    paths = ["/srv/a b", "/srv/c%d", "/srv/o'brien", '/srv/"x']
+    config = "/etc/regstore/50%'/$HOME/config.toml"
     for unit in make_units(sys.executable, config, paths, (2, 30), str(tmp_path), has_mail=has_mail):
         name = unit.path.replace("@.", "@main.")
         Path(name).write_text(unit.text)

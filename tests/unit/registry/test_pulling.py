@@ -123,6 +123,21 @@ def test_what_may_be_missing(fake: FakeRegistry, layer: Descriptor) -> None:
     assert len(pull(fake, data, "v2", lambda _: True).problems) == 1
 
 
+def test_a_tag_without_its_manifest_is_never_whole(fake: FakeRegistry) -> None:
+    fake.answers["GET", "/v2/app/manifests/v1"] = Reply(404)
+    assert "does not know it" in pull(fake, may_lack=lambda _: True).problems[0]
+
+
+def test_indexes_within_indexes_to_any_depth(fake: FakeRegistry) -> None:
+    """Anybody who may push can make hundreds."""
+    data = MANIFEST
+    for _ in range(600):
+        data = index_manifest([descriptor("application/vnd.oci.image.index.v1+json", data)])
+        fake.serve(f"/v2/app/manifests/{digest_of(data)}", data)
+    fake.serve("/v2/app/manifests/deep", data)
+    assert pull(fake, data, "deep").problems == ()
+
+
 def test_a_manifest_of_an_unknown_kind_is_served(fake: FakeRegistry) -> None:
     data = b'{"schemaVersion": 7}'
     serve_manifest(fake, "v7", data)
