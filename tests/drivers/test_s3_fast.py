@@ -5,24 +5,28 @@ from __future__ import annotations
 import base64
 import builtins
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fixtures_s3 import OpenS3
-from regstore_drivers.errors import AlreadyExists, NotFound, PermissionDenied, Unavailable
+from regstore_drivers.errors import AlreadyExists, DriverError, NotFound, PermissionDenied, Unavailable
 from regstore_drivers.s3 import S3Driver
-from regstore_drivers.s3.fast import FAILURES_MAX, SMALL_BYTES, _endpoint
+from regstore_drivers.s3.address import bucket_url
+from regstore_drivers.s3.connection import Connection
+from regstore_drivers.s3.fast import FAILURES_MAX, SMALL_BYTES
 from regstore_drivers.s3.options import parse_url
-from support.fake_s3 import ETAG, HTTP_TIME, FakeS3, Reply, error
+from support.fake_s3 import ETAG, HTTP_TIME, FakeS3, Reply, error, running_fake_s3
 
 pytestmark = pytest.mark.usefixtures("one_try")
 
 OK = Reply(headers={"ETag": ETAG})
 
 
-def body(data: bytes) -> Reply:
-    return Reply(body=data, headers={"ETag": ETAG, "Last-Modified": HTTP_TIME})
+def body(data: bytes, etag: str = "") -> Reply:
+    etag = etag or f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
+    return Reply(body=data, headers={"ETag": etag, "Last-Modified": HTTP_TIME})
 
 
 @pytest.fixture
@@ -191,6 +195,9 @@ def test_certificates_that_only_boto_knows(open_s3: OpenS3, fake: FakeS3, monkey
     assert is_used("http://127.0.0.1:9")
     assert not is_used("https://127.0.0.1:9")
     monkeypatch.delenv("AWS_CA_BUNDLE")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
+    assert not is_used("https://127.0.0.1:9")
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     assert is_used("https://127.0.0.1:9")
 
 
@@ -207,17 +214,147 @@ def test_a_token_of_the_environment_belongs_to_other_credentials(
 
 
 @pytest.mark.parametrize(
-    ("location", "url", "expected"),
+    ("location", "expected"),
     [
-        ("s3://b", "https://s3.eu-west-1.amazonaws.com", ("https://b.s3.eu-west-1.amazonaws.com", False)),
-        ("s3://b.c", "https://s3.eu-west-1.amazonaws.com", ("https://s3.eu-west-1.amazonaws.com", True)),
-        ("s3://b?endpoint=http://host:9000", "http://host:9000", ("http://host:9000", True)),
-        (
-            "s3://b?endpoint=http://host:9000&path_style=false",
-            "http://host:9000",
-            ("http://b.host:9000", False),
-        ),
+        ("s3://bucket?region=eu-west-1", "https://bucket.s3.eu-west-1.amazonaws.com"),
+        ("s3://b.ucket?region=eu-west-1", "https://s3.eu-west-1.amazonaws.com/b.ucket"),
+        # A host name has no capitals: "bucket" is somebody else's.
+        ("s3://Bucket?region=us-east-1", "https://s3.amazonaws.com/Bucket"),
+        ("s3://bucket?endpoint=http://host:9000", "http://host:9000/bucket"),
+        ("s3://bucket?endpoint=http://host:9000/base", "http://host:9000/base/bucket"),
+        ("s3://bucket?endpoint=https://host.example&path_style=false", "https://bucket.host.example"),
+        ("s3://Bucket?endpoint=https://host.example&path_style=false", "https://host.example/Bucket"),
+        ("s3://bucket?endpoint=http://127.0.0.1:9000&path_style=false", "http://127.0.0.1:9000/bucket"),
+        ("s3://bucket?endpoint=http://[::1]:9000&path_style=false", "http://[::1]:9000/bucket"),
     ],
 )
-def test_where_the_bucket_stands(location: str, url: str, expected: tuple[str, bool]) -> None:
-    assert _endpoint(url, parse_url(location)) == expected
+def test_where_the_bucket_stands(location: str, expected: str) -> None:
+    assert address_of(location) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("use_fips_endpoint = true", "https://bucket.s3-fips.us-east-1.amazonaws.com"),
+        ("use_dualstack_endpoint = true", "https://bucket.s3.dualstack.us-east-1.amazonaws.com"),
+        ("s3 =\n  use_accelerate_endpoint = true", "https://bucket.s3-accelerate.amazonaws.com"),
+    ],
+)
+def test_settings_of_the_profile(settings: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "config"
+    file.write_text(f"[default]\n{settings}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+
+    assert address_of("s3://bucket?region=us-east-1") == expected
+
+
+def address_of(location: str) -> str:
+    options = parse_url(location, access_key="access", secret_key="secret")
+    return bucket_url(Connection(options).client, options.bucket)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
+def test_an_endpoint_of_the_environment_is_not_that_of_the_location(
+    fake: FakeS3, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with running_fake_s3() as other:
+        monkeypatch.setenv(name, other.endpoint)
+        fake.reply(OK, Reply())
+        other.reply(OK, OK)
+
+        open_s3(fake, "bucket").write("a", b"hello", 5)
+
+        assert other.requests == []
+    assert (fake.requests[0].method, fake.requests[0].path, fake.requests[0].body) == ("PUT", "/bucket/a", b"hello")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_SERVER_SIDE_ENCRYPTION", "AES256"),
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_REQUEST_PAYER", "true"),
+        ("AWS_S3_EXPRESS", "true"),
+        ("AWS_A_NEW_OPTION", "true"),
+    ],
+)
+def test_a_variable_that_only_obstore_reads(
+    fake: FakeS3, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    fake.reply(OK)
+
+    open_s3(fake, "bucket").write("a", b"hello", 5)
+
+    assert clients(fake) == ["boto3"]
+    assert "AWS4-HMAC-SHA256" in fake.requests[0].headers["authorization"]
+    assert not fake.requests[0].headers.keys() & {"x-amz-server-side-encryption", "x-amz-request-payer"}
+
+
+def test_a_proxy_that_only_obstore_knows(fake: FakeS3, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "")
+    with running_fake_s3() as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.endpoint)
+        fake.reply(OK)
+        proxy.reply(OK)
+
+        open_s3(fake, "bucket").write("a", b"hello", 5)
+
+        assert proxy.requests == []
+    assert len(fake.requests) == 1
+
+
+def test_a_page_behind_a_redirect_is_no_object(fake: FakeS3, driver: S3Driver) -> None:
+    with running_fake_s3() as other:
+        moved = Reply(302, headers={"Location": f"{other.endpoint}/login"})
+        other.reply(body(b"<html>please log in</html>", etag='"5f3-6241f"'))
+        fake.reply(moved, moved)
+
+        with pytest.raises(DriverError, match="another endpoint"):
+            driver.read("a")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Reply(206, b"hel", {"ETag": ETAG, "Content-Range": "bytes 0-2/5"}),
+        Reply(200, b"<html>under maintenance</html>"),
+        Reply(200, b"<html>under maintenance</html>", {"ETag": ETAG}),
+    ],
+)
+def test_bytes_that_are_not_those_of_the_entity_tag(fake: FakeS3, driver: S3Driver, wrong: Reply) -> None:
+    fake.reply(wrong, body(b"hello"))
+
+    assert driver.read("a") == b"hello"
+    assert clients(fake) == ["obstore", "boto3"]
+
+
+def test_objects_whose_entity_tag_is_no_md5_are_left_to_boto(fake: FakeS3, driver: S3Driver) -> None:
+    encrypted = body(b"hello", etag='"00000000000000000000000000000000"')
+    for _ in range(FAILURES_MAX):
+        fake.reply(encrypted, encrypted, OK)
+        assert driver.read("a") == b"hello"
+        driver.write("b", b"hello", 5)
+    fake.http.requests.clear()
+    fake.reply(encrypted, OK)
+
+    driver.read("a")
+    driver.write("b", b"hello", 5)
+
+    assert clients(fake) == ["boto3", "obstore"]
+
+
+def test_the_version_of_an_object_without_one(fake: FakeS3, driver: S3Driver) -> None:
+    fake.reply(Reply(headers={"ETag": ETAG, "x-amz-version-id": "null"}))
+    assert driver.write("a", b"hello", 5).version is None
+    fake.reply(Reply(headers={"ETag": ETAG, "x-amz-version-id": "abc"}))
+    assert driver.write("a", b"hello", 5).version == "abc"
+
+
+def test_a_server_with_conditions_and_without_checksums(fake: FakeS3, driver: S3Driver) -> None:
+    refused = error(501, "NotImplemented")
+    fake.reply(refused, refused, OK, error(412, "PreconditionFailed"), Reply(204))
+
+    found = driver.probe_writes()
+
+    assert (found.has_checksums, found.has_conditions) == (False, True)

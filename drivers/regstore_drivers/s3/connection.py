@@ -5,20 +5,22 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import os
 import threading
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3.session  # noqa: TID251
 import botocore.session  # noqa: TID251
 from botocore.config import Config  # noqa: TID251
-from botocore.exceptions import ClientError  # noqa: TID251
+from botocore.exceptions import BotoCoreError, ClientError  # noqa: TID251
 from botocore.loaders import Loader  # noqa: TID251
 from botocore.utils import parse_timestamp  # noqa: TID251
 
 from regstore_drivers.errors import DriverError
+from regstore_drivers.s3.address import prepare
 from regstore_drivers.s3.memory import MemoryBudget
 
 if TYPE_CHECKING:
@@ -91,11 +93,11 @@ class Connection:
     def _new_fast(self, client: S3Client) -> Fast | None:
         if self._credentials is None or (self._has_ca_bundle and client.meta.endpoint_url.startswith("https:")):
             return None
-        from regstore_drivers.s3.fast import Fast  # only objects need it, not listings
+        from regstore_drivers.s3.fast import FailedError, Fast  # only objects need it, not listings
 
         try:
             return Fast(client, self._credentials, self.options)
-        except ImportError:
+        except (ImportError, FailedError, BotoCoreError):
             return None
 
     def close(self) -> None:
@@ -138,7 +140,8 @@ class Connection:
             aws_session_token=options.session_token,
         )
         self._credentials = session.get_credentials()
-        self._has_ca_bundle = core.get_config_variable("ca_bundle") is not None
+        bundles = (core.get_config_variable("ca_bundle"), os.environ.get("REQUESTS_CA_BUNDLE"))
+        self._has_ca_bundle = any(bundles)
         region = options.region or session.region_name or ("us-east-1" if options.endpoint else None)
         client = session.client(
             "s3",
@@ -151,12 +154,13 @@ class Connection:
                 read_timeout=read_timeout_seconds,
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                 max_pool_connections=options.jobs,
-                s3={"addressing_style": "path" if options.has_path_style else "auto"},
+                s3={"addressing_style": _addressing_style(options)},
                 # What boto3 adds by itself breaks servers other than Amazon's. Uploads here carry a SHA-256 anyway.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),
         )
+        prepare(client)
         client.meta.events.register("after-call.s3", self._learn)
         client.meta.events.register("before-call.s3.DeleteObjects", _add_content_md5)
         return client
@@ -170,6 +174,13 @@ class Connection:
                 self._clock = (parsedate_to_datetime(date).timestamp(), time.monotonic())
             except ValueError:
                 return
+
+
+def _addressing_style(options: S3Options) -> Literal["auto", "path", "virtual"]:
+    if options.has_path_style:
+        return "path"
+    # With an endpoint, "auto" is the path for boto3, which some servers refuse.
+    return "auto" if options.endpoint is None else "virtual"
 
 
 @functools.cache

@@ -3,15 +3,23 @@
 Only what succeeds is taken from it. Whatever else happens - an error, a refusal, a server or a network that it does not
 suit - the request is made again by boto3, whose answers are understood in every detail. So nothing but speed depends
 on obstore, and after some failures in a row it is not asked any more.
+
+It follows redirects where boto3 does not, so that bytes count only when they have the MD5 that the entity tag says; no
+object that a KMS key encrypts is read by it. It is not used at all where it would go another way than boto3: through
+a proxy that only one of them knows, or with a variable of the environment that only it reads.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.request import getproxies_environment
 
+from regstore_drivers.s3.address import bucket_url
 from regstore_drivers.s3.attributes import attributes_of_new
 
 if TYPE_CHECKING:
@@ -32,6 +40,17 @@ _TIMEOUT_SECONDS = 30
 _CREDENTIALS_MINUTES = 5
 # Keys that no client writes in another way into a URL; those of a registry are such.
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+# obstore takes each AWS_ variable that it knows for an option, AWS_SERVER_SIDE_ENCRYPTION or AWS_SKIP_SIGNATURE for
+# example. These it does not know, or is told otherwise.
+_HARMLESS_VARIABLES = frozenset({
+    "AWS_ACCESS_KEY_ID", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_DEFAULT_OUTPUT", "AWS_DEFAULT_PROFILE", "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_EXECUTION_ENV", "AWS_MAX_ATTEMPTS",
+    "AWS_PAGER", "AWS_PROFILE", "AWS_REGION", "AWS_RETRY_MODE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME",
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE", "AWS_STS_REGIONAL_ENDPOINTS",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+})  # fmt: skip
 _HEADERS = {
     "StorageClass": "x-amz-storage-class",
     "ServerSideEncryption": "x-amz-server-side-encryption",
@@ -59,6 +78,15 @@ class FailedError(Exception):
         self.is_tried = is_tried
 
 
+def suits_environment(environment: Mapping[str, str]) -> bool:
+    """Tell whether no variable of the environment sends obstore another way than boto3.
+
+    A proxy does: each of them has its own rules for NO_PROXY, and only obstore reads ALL_PROXY.
+    """
+    is_foreign = any(name.startswith("AWS_") and name not in _HARMLESS_VARIABLES for name in environment)
+    return not is_foreign and getproxies_environment().keys() <= {"no"}
+
+
 class Fast:
     """Small requests of one driver; threads share it.
 
@@ -66,6 +94,11 @@ class Fast:
         client: boto3's, for the endpoint and region that it found.
         credentials: boto3's.
         options: the bucket, and what new objects get.
+
+    Raises:
+        ImportError: the extra is not installed.
+        FailedError: obstore does not suit the server's address or the environment.
+        BotoCoreError: boto3 does not know where to send a request.
     """
 
     def __init__(self, client: S3Client, credentials: Credentials, options: S3Options) -> None:
@@ -75,16 +108,19 @@ class Fast:
         self._obstore: Any = obstore
         self._errors = (obstore.exceptions.BaseError, OSError, RuntimeError, ValueError)
         self._lock = threading.Lock()
-        self._failures = 0
-        endpoint, is_path_style = _endpoint(client.meta.endpoint_url, options)
+        self._failures = {"get": 0, "put": 0}
+        if not suits_environment(os.environ):
+            raise FailedError(is_tried=False)
+        endpoint = bucket_url(client, options.bucket)
 
         def new_store(**headers: str) -> Any:
             return S3Store(
                 options.bucket,
                 config={
-                    "endpoint": endpoint,
+                    # Over "endpoint", this one would come from the environment.
+                    "aws_endpoint_url_s3": endpoint,
                     "region": client.meta.region_name,
-                    "virtual_hosted_style_request": not is_path_style,
+                    "virtual_hosted_style_request": True,  # the endpoint has the bucket in it, wherever
                     "checksum_algorithm": "sha256",
                 },
                 client_options={
@@ -98,12 +134,15 @@ class Fast:
                 credential_provider=_provider(credentials),
             )
 
-        self._reading = new_store()
-        self._writing = new_store(**{_HEADERS[name]: value for name, value in attributes_of_new(options).items()})
+        try:
+            self._reading = new_store()
+            self._writing = new_store(**{_HEADERS[name]: value for name, value in attributes_of_new(options).items()})
+        except self._errors as error:
+            raise FailedError(is_tried=False) from error
 
     def takes(self, full: str, size: int) -> bool:
         """Tell whether it is worth asking."""
-        return size <= SMALL_BYTES and self._failures < FAILURES_MAX and _PLAIN_KEY.fullmatch(full) is not None
+        return size <= SMALL_BYTES and _PLAIN_KEY.fullmatch(full) is not None
 
     def put(self, full: str, data: ReadableBuffer, metadata: Mapping[str, str], *, if_absent: bool) -> Stored:
         """Store an object with its SHA-256.
@@ -111,6 +150,8 @@ class Fast:
         Raises:
             FailedError: it was not stored, or nobody knows.
         """
+        if self._failures["put"] >= FAILURES_MAX:
+            raise FailedError(is_tried=False)
         mode = "create" if if_absent else "overwrite"
         try:
             answer = self._obstore.put(
@@ -119,36 +160,35 @@ class Fast:
         except self._obstore.exceptions.AlreadyExistsError:
             raise FailedError(is_tried=False) from None
         except self._errors as error:
-            self._count_failure()
+            self._count_failure("put")
             raise FailedError(is_tried=True) from error
-        self._failures = 0
-        return Stored((answer["e_tag"] or "").strip('"') or None, answer["version"])
+        self._failures["put"] = 0
+        version = answer["version"]
+        return Stored((answer["e_tag"] or "").strip('"') or None, None if version == "null" else version)
 
     def get(self, full: str) -> bytes | None:
-        """Return an object; None when it is large, or did not come."""
+        """Return an object; None when it is large, did not come, or cannot be told from something else."""
+        if self._failures["get"] >= FAILURES_MAX:
+            return None
         try:
             answer = self._obstore.get(self._reading, full)
-            data = bytes(answer.bytes()) if answer.meta["size"] <= SMALL_BYTES else None
+            if answer.meta["size"] > SMALL_BYTES:
+                return None
+            data = bytes(answer.bytes())
         except (FileNotFoundError, self._obstore.exceptions.NotFoundError):
             return None
         except self._errors:
-            self._count_failure()
+            self._count_failure("get")
             return None
-        self._failures = 0
+        if (answer.meta["e_tag"] or "").strip('"') != hashlib.md5(data, usedforsecurity=False).hexdigest():
+            self._count_failure("get")
+            return None
+        self._failures["get"] = 0
         return data
 
-    def _count_failure(self) -> None:
+    def _count_failure(self, method: str) -> None:
         with self._lock:
-            self._failures += 1
-
-
-def _endpoint(url: str, options: S3Options) -> tuple[str, bool]:
-    """Return the endpoint as obstore wants it, with the bucket in its host or not, and whether not."""
-    # A certificate is for one name before the domain, so boto3 does not put a bucket with dots there either.
-    if options.has_path_style or "." in options.bucket:
-        return url, True
-    scheme, _, host = url.partition("://")
-    return f"{scheme}://{options.bucket}.{host}", False
+            self._failures[method] += 1
 
 
 def _provider(credentials: Credentials) -> Callable[[], S3Credential]:

@@ -78,6 +78,7 @@ class Upload:
 
         The bytes are held in memory and checked before the first of them is sent.
         """
+        self._is_tried = False
         with self._connection.memory.hold(size):
             data = bytearray()
             for piece in self._promised(source, size, digest):
