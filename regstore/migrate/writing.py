@@ -272,22 +272,30 @@ class Writing:
             detail = f"in {len(withheld)} repositories, such as {withheld[0]}"
             result.findings.append(finding("mirror-withheld", plan.target, detail))
         self._progress.start("removing", sum(difference.gone_count for difference in gone))
-        self._delete_tags(target, gone, result)
+        left = self._delete_tags(target, gone, result)
+        # A tag that stayed keeps what it needs.
+        free = [difference for difference in gone if left.isdisjoint(_tag_keys(difference))]
         for keys_of in (_revision_keys, _layer_keys):
-            self._delete((key for difference in gone for key in keys_of(difference)), result)
+            self._delete((key for difference in free for key in keys_of(difference)), result)
         self._progress.finish()
         for difference in gone:
-            for tag in difference.gone_tags:
+            for tag, key in zip(difference.gone_tags, _tag_keys(difference), strict=True):
+                if key in left:
+                    continue
                 image = f"{difference.new.name}:{tag}"
                 result.removed.append(image)
                 result.findings.append(finding("tag-removed", image, "the source has no such tag"))
 
-    def _delete_tags(self, target: TreeTarget, gone: list[Difference], result: MigrationResult) -> None:
-        """Remove tags so that each is whole until it is gone: a registry lists one for each directory."""
+    def _delete_tags(self, target: TreeTarget, gone: list[Difference], result: MigrationResult) -> set[str]:
+        """Remove tags so that each is whole until it is gone: a registry lists one for each directory.
+
+        Returns the keys that could not be deleted.
+        """
         if not isinstance(target.writer, BulkWriter):
+            failed = set()
             for keys_of in (_index_keys, _tag_keys):
-                self._delete((key for difference in gone for key in keys_of(difference)), result)
-            return
+                failed |= self._delete((key for difference in gone for key in keys_of(difference)), result)
+            return failed
         places = [key.removesuffix("/current/link") for difference in gone for key in _tag_keys(difference)]
         for place in places:
             self._cancel.check()
@@ -295,17 +303,22 @@ class Writing:
             self._progress.advance()
         if isinstance(self._driver, HasDirectories):
             _remove_empty_parents(self._driver, places)
+        return set()
 
-    def _delete(self, keys: Iterator[str], result: MigrationResult) -> None:
+    def _delete(self, keys: Iterator[str], result: MigrationResult) -> set[str]:
+        """Delete, note what could not be, and return the keys of that."""
         deleted = []
+        failed = set()
         for outcome in self._driver.delete(keys):
             self._cancel.check()
             self._progress.advance()
             deleted.append(outcome.key)
             if outcome.outcome == "failed":
+                failed.add(outcome.key)
                 result.findings.append(finding("delete-failed", outcome.key, outcome.reason))
         if isinstance(self._driver, HasDirectories):
             _remove_empty_parents(self._driver, deleted)
+        return failed
 
 
 def _leave_out(new: Contents, present: set[Digest], broken: set[str]) -> None:

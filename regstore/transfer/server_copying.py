@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from regstore.digest import format_digest, split_digest
 from regstore.layout import BlobData
 from regstore_drivers.base import Entry, HasServerCopy
-from regstore_drivers.errors import CopyRefused, DriverError
+from regstore_drivers.errors import CopyRefused, DriverError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Set
@@ -39,7 +39,8 @@ class CopyingServer(Protocol):
             on_proven: told of bytes that did not pass here.
 
         Raises:
-            DriverError: a copy that is not whole cannot be deleted.
+            DriverError: a copy that is not whole cannot be deleted, or after a failure nobody can tell whether one is
+                there.
         """
 
 
@@ -95,16 +96,28 @@ class ServerCopying:
         source = Entry(BlobData(item.digest).key, item.size, 0.0, etag=etag)
         try:
             told = self._power.copy_from(source, self._source.location, item.key)
-        except DriverError as error:
-            if isinstance(error, CopyRefused) or error.retryable:
-                self._note_refusal(item.size if isinstance(error, CopyRefused) else 0, error.reason)
+        except CopyRefused as error:
+            self._note_refusal(item.size, error.reason)
             return False
+        except DriverError as error:
+            if error.retryable:
+                self._note_refusal(0, error.reason)
+            if not self._lies_there(item.key):
+                return False
+            told = None  # a try whose answer was lost had its effect
         if not self._is_proven(item, told, on_read, on_proven):
             self._delete(item.key)
             return False
         with self._lock:
             self.count += 1
             self.size += item.size
+        return True
+
+    def _lies_there(self, key: str) -> bool:
+        try:
+            self._target.stat(key)
+        except NotFound:
+            return False
         return True
 
     def _is_proven(

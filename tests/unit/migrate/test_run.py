@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from regstore.lock import hold_lock
 from regstore.migrate import Migration, probe, writing
 from regstore.migrate.record import MARKER, check_not_same, new_record, write_record
 from regstore.work import Cancel
-from regstore_drivers.base import Capacity, Driver
+from regstore_drivers.base import Capacity, Deleted, Driver
 from regstore_drivers.bulk import Attributes
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.memory import MemoryDriver, from_url
@@ -671,3 +671,25 @@ def check_moved(old: Path, target: Driver) -> None:
         if is_whole_tag or isinstance(spec, layout.BlobData):
             assert there[key] == data
     assert {item.mark for item in items} <= {"!", "-"}
+
+
+def test_a_tag_that_cannot_be_removed_keeps_its_image(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = MemoryDriver(new_name())
+    migrate(old, target)
+    before = objects_of(target)
+    (old / revision_link_key("app", digest_at(old, "app", "v2"))).unlink()
+    shutil.rmtree(old / V2 / "repositories/app/_manifests/tags/v2")
+    delete = target.delete
+
+    def refuse_tags(keys: Iterable[str]) -> Iterator[Deleted]:
+        for key in keys:
+            yield from [Deleted(key, "failed", "no")] if "/tags/" in key else delete([key])
+
+    monkeypatch.setattr(target, "delete", refuse_tags)
+
+    result = migrate(old, target, is_mirror=True, max_delete_percent=None)
+
+    assert ("delete-failed", tag_link_key("app", "v2")) in worst(result)
+    assert result.removed == []
+    assert not [found for found in result.findings if found.id == "tag-removed"]
+    assert objects_of(target) == before
