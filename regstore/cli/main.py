@@ -248,7 +248,7 @@ def main() -> NoReturn:
     except OSError as error:
         code = 4
         _show_error(error, _hint_of(error), "storage-failed", session)
-    except Exception as error:  # noqa: BLE001 - Python's own 1 would say: done, with findings
+    except BaseException as error:  # noqa: BLE001 - a panic of Rust too: Python's own 1 would say: done, with findings
         code = 4
         hint = "" if session.debug else "this is a defect of regstore: please report what --debug shows"
         _show_error(error, hint, f"internal-error: {type(error).__name__}", session)
@@ -257,7 +257,7 @@ def main() -> NoReturn:
     sys.exit(code or 0)
 
 
-def _show_error(error: Exception, hint: str, slug: str, session: Session) -> None:
+def _show_error(error: BaseException, hint: str, slug: str, session: Session) -> None:
     fields = {}
     if session.debug:
         trace = "".join(traceback.format_exception(error))
@@ -281,7 +281,7 @@ def _show_usage(error: click.ClickException) -> None:
     messages.tell(Severity.ERROR, message, hints=hints, msgid=UsageError.code)
 
 
-def _say(error: Exception) -> str:
+def _say(error: BaseException) -> str:
     """Return what an error says; one of the system names its file first, and not its number."""
     if isinstance(error, OSError) and not isinstance(error, DriverError) and error.filename and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"

@@ -91,7 +91,11 @@ def interrupted(code: int) -> InterruptedRunError:
     return error
 
 
-ERRORS: list[tuple[Exception, int, str]] = [
+class Panic(BaseException):
+    """What a library in Rust raises when it panics: no Exception."""
+
+
+ERRORS: list[tuple[BaseException, int, str]] = [
     (RegstoreError("x"), 4, "error"),
     (UsageError("x"), 2, "usage"),
     (UsageError("x", code="no-registry"), 2, "no-registry"),
@@ -106,12 +110,13 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (OSError("x"), 4, "storage-failed"),
     (KeyError("x"), 4, "internal-error: KeyError"),
     (RecursionError("x"), 4, "internal-error: RecursionError"),
+    (Panic("x"), 4, "internal-error: Panic"),
 ]
 
 
 @pytest.mark.parametrize(("error", "code", "slug"), ERRORS, ids=range(len(ERRORS)))
 def test_errors_have_exit_codes_and_one_line(
-    run: Run, boom: Callable[..., None], error: Exception, code: int, slug: str
+    run: Run, boom: Callable[..., None], error: BaseException, code: int, slug: str
 ) -> None:
     boom(raising(error))
 
@@ -181,7 +186,7 @@ def test_an_error_of_the_system_names_the_file(run: Run, boom: Callable[..., Non
 @pytest.mark.parametrize(
     "error", [UsageError("x"), Unavailable("x"), KeyError("x")], ids=["usage", "storage", "defect"]
 )
-def test_debug_shows_a_traceback(run: Run, boom: Callable[..., None], error: Exception) -> None:
+def test_debug_shows_a_traceback(run: Run, boom: Callable[..., None], error: BaseException) -> None:
     boom(raising(error))
 
     code, _, err = run("--debug", "boom")
