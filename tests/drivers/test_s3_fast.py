@@ -79,6 +79,27 @@ def test_a_small_object_is_read(fake: FakeS3, driver: S3Driver) -> None:
     assert not [name for name in fake.requests[0].headers if name in ("x-amz-storage-class", "x-amz-acl")]
 
 
+def test_a_panic_is_a_failure_and_an_interruption_is_none(
+    fake: FakeS3, driver: S3Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = driver._connection.fast("a", 1)
+    assert fast is not None
+    raised: list[type[BaseException]] = [type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})]
+
+    def fail(*_: object, **__: object) -> None:
+        raise raised[0]
+
+    for name in ("get", "put"):
+        monkeypatch.setattr(f"obstore.{name}", fail)
+    fake.reply(body(b"hello"), OK)
+    assert driver.read("a") == b"hello"
+    driver.write("a", b"hello", 5)
+    assert clients(fake) == ["boto3", "boto3"]
+    raised[0] = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        driver.read("a")
+
+
 def test_a_large_object_is_read_by_boto(fake: FakeS3, driver: S3Driver) -> None:
     data = bytes(SMALL_BYTES + 1)
     fake.reply(body(data), body(data))

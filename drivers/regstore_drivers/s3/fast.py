@@ -159,7 +159,8 @@ class Fast:
             )
         except self._obstore.exceptions.AlreadyExistsError:
             raise FailedError(is_tried=False) from None
-        except self._errors as error:
+        except BaseException as error:
+            self._raise_foreign(error)
             self._count_failure("put")
             raise FailedError(is_tried=True) from error
         self._failures["put"] = 0
@@ -177,7 +178,8 @@ class Fast:
             data = bytes(answer.bytes())
         except (FileNotFoundError, self._obstore.exceptions.NotFoundError):
             return None
-        except self._errors:
+        except BaseException as error:  # noqa: BLE001 - see _raise_foreign
+            self._raise_foreign(error)
             self._count_failure("get")
             return None
         if (answer.meta["e_tag"] or "").strip('"') != hashlib.md5(data, usedforsecurity=False).hexdigest():
@@ -185,6 +187,11 @@ class Fast:
             return None
         self._failures["get"] = 0
         return data
+
+    def _raise_foreign(self, error: BaseException) -> None:
+        """Raise what is no failure of obstore: a panic of its, which is no Exception, is one."""
+        if not isinstance(error, self._errors) and type(error).__module__ != "pyo3_runtime":
+            raise error
 
     def _count_failure(self, method: str) -> None:
         with self._lock:

@@ -48,7 +48,8 @@ def make_root(root: Path) -> None:
             (root / name).symlink_to(os.readlink(source))
         elif source.is_dir():
             bind(source, root)
-    for needed in {Path(sys.prefix), Path(sys.base_prefix), CHECKOUT}:
+    # What lies in another of them is there with it, so the shorter ones come first.
+    for needed in sorted((Path(sys.prefix), Path(sys.base_prefix), CHECKOUT), key=lambda path: len(path.parts)):
         if not (root / needed.relative_to("/")).exists():
             bind(needed, root)
     for name in (*DIRECTORIES, *DISKS):
