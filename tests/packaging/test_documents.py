@@ -54,6 +54,12 @@ RUNS: list[tuple[str, int, str]] = [
         "condemned_bytes condemned_files deleted_bytes deleted_files is_dry_run kept removed",
     ),
     ("backup unlock nas", 0, "holder removed"),
+    (
+        "drill nas",
+        0,
+        "first_pull_seconds full_restore_seconds images recovery_seconds registry_program restore_seconds "
+        "restored_blobs restored_bytes scratch snapshot",
+    ),
     ("backup export --plain nas latest {base}/export", 0, "snapshot tags written_bytes"),
     (
         "restore nas {base}/restored",
@@ -91,6 +97,7 @@ RUNS: list[tuple[str, int, str]] = [
     ("luks check {base}/luks.img", 1, "device luks_version target uuid"),
     ("luks backup-header {base}/luks.img {other}/luks.hdr", 0, "file manifest"),
     ("run nightly main", 0, "steps"),
+    ("run test-notifications main", 4, "channels"),
     ("status", 0, "registries timers"),
 ]
 
@@ -105,7 +112,7 @@ def ended(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     make_luks1(base / "luks.img")
     (base / "config.toml").write_text(
         f'[registry.main]\nlocation = "{base}/volume"\n[store.nas]\nlocation = "{base}/store"\nkeep_daily = 3\n'
-        '[nightly.main]\nstore = "nas"\n'
+        '[nightly.main]\nstore = "nas"\nwebhook_url = "http://127.0.0.1:9/"\n'
     )
     program = Program(
         [str(environment / "bin" / "regstore"), "--config", str(base / "config.toml")],
