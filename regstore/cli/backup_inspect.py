@@ -9,6 +9,7 @@ import click
 
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
+from regstore.cli.completing import complete_snapshot
 from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS
 from regstore.cli.named import STORE
@@ -85,7 +86,7 @@ EXAMPLES
 {EXIT_STATUS}""",
 )
 @click.argument("store", type=STORE)
-@click.argument("snapshot", default="latest")
+@click.argument("snapshot", default="latest", shell_complete=complete_snapshot)
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with every tag.")
 def show_command(
@@ -167,8 +168,8 @@ EXAMPLES
 {EXIT_STATUS}""",
 )
 @click.argument("store", type=STORE)
-@click.argument("old")
-@click.argument("new", default="latest")
+@click.argument("old", shell_complete=complete_snapshot)
+@click.argument("new", default="latest", shell_complete=complete_snapshot)
 @passphrase_options()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def diff_command(

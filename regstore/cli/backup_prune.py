@@ -11,6 +11,7 @@ import click
 
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
+from regstore.cli.completing import complete_snapshot
 from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import STORE
@@ -192,7 +193,7 @@ EXAMPLES
 {EXIT_STATUS}""",
 )
 @click.argument("store", type=STORE)
-@click.argument("snapshot")
+@click.argument("snapshot", shell_complete=complete_snapshot)
 @click.argument("directory")
 @passphrase_options()
 @click.option("--plain", "is_plain", is_flag=True, help="As a registry's own tree, for use without regstore.")

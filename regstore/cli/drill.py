@@ -10,6 +10,7 @@ import click
 
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
+from regstore.cli.completing import complete_repository, complete_snapshot
 from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import STORE
@@ -45,9 +46,22 @@ EXAMPLES
 @click.option(
     "--count", type=click.IntRange(1), metavar="N", help="How many images, drawn at random (default: 5, or all named)."
 )
-@click.option("--repository", "repositories", multiple=True, metavar="GLOB", help="Only of these (* crosses /).")
+@click.option(
+    "--repository",
+    "repositories",
+    multiple=True,
+    metavar="GLOB",
+    help="Only of these (* crosses /).",
+    shell_complete=complete_repository,
+)
 @click.option("--tag", "tags", multiple=True, metavar="GLOB", help="Only these tags.")
-@click.option("--snapshot", default="latest", metavar="ID", help="Which snapshot (default: the newest complete one).")
+@click.option(
+    "--snapshot",
+    default="latest",
+    metavar="ID",
+    help="Which snapshot (default: the newest complete one).",
+    shell_complete=complete_snapshot,
+)
 @click.option("--scratch", metavar="DIR", help="Make the scratch directory in DIR (default: TMPDIR).")
 @click.option("--keep", is_flag=True, help="Do not remove the scratch directory.")
 @safety_option(

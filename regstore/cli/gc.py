@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from regstore.cli.completing import complete_repository
 from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
@@ -102,6 +103,7 @@ _SELECTION = [
     safety_option(
         "--repository",
         metavar="GLOB",
+        shell_complete=complete_repository,
         help="Only repositories that match lose anything (* crosses /); all are marked.",
     ),
     click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from regstore.cli.completing import complete_repository
 from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
@@ -45,7 +46,12 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 _SELECTION = [
     click.option(
-        "--repository", "repositories", multiple=True, metavar="GLOB", help="Only these repositories (* crosses /)."
+        "--repository",
+        "repositories",
+        multiple=True,
+        metavar="GLOB",
+        help="Only these repositories (* crosses /).",
+        shell_complete=complete_repository,
     ),
     click.option("--tag", "tags", multiple=True, metavar="GLOB", help="Only these tags, with what they need."),
     click.option("--since", metavar="TIME", help="Only tags pushed since then: 7d, or 2026-11-20 03:00 in local time."),

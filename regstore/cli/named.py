@@ -96,6 +96,8 @@ class Named(click.ParamType[str]):
         return found.registries if self._kind == "registry" else found.stores
 
     def _places(self, ctx: click.Context | None) -> Mapping[str, Place]:
+        if ctx is not None and ctx.resilient_parsing:
+            return self._configured(ctx)
         session = ctx.find_object(Session) if ctx else None
         if session is None:
             return {}

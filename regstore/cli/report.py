@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from regstore.cli import messages, report_tables
+from regstore.cli.completing import complete_repository
 from regstore.cli.lazily import Lazily
 from regstore.cli.listing import ListingGroup
 from regstore.cli.main import EXIT_STATUS, Session
@@ -122,7 +123,13 @@ EXAMPLES
 @safety_option(
     "--delete-untagged", is_flag=True, help="The collection that is meant removes manifests that no tag needs."
 )
-@click.option("--repository", "pattern", metavar="GLOB", help="Show only repositories that match (* crosses /).")
+@click.option(
+    "--repository",
+    "pattern",
+    metavar="GLOB",
+    help="Show only repositories that match (* crosses /).",
+    shell_complete=complete_repository,
+)
 @click.option("--top", type=click.IntRange(1), metavar="N", help="Show only the first N rows.")
 @click.option("--sort", type=click.Choice(_SORTS), default="stored", show_default=True, help="Largest first.")
 @click.option(

@@ -10,6 +10,7 @@ import click
 from regstore.cli import messages
 from regstore.cli.backup_output import snapshot_json
 from regstore.cli.backup_store import open_store, passphrase_options
+from regstore.cli.completing import complete_repository, complete_snapshot
 from regstore.cli.lazily import Lazily
 from regstore.cli.main import EXIT_STATUS, Session
 from regstore.cli.named import NEW_REGISTRY, STORE
@@ -45,10 +46,22 @@ EXAMPLES
 )
 @click.argument("store", type=STORE)
 @click.argument("root", type=NEW_REGISTRY)
-@click.option("--snapshot", default="latest", show_default=True, metavar="ID", help="Which snapshot.")
+@click.option(
+    "--snapshot",
+    default="latest",
+    show_default=True,
+    metavar="ID",
+    help="Which snapshot.",
+    shell_complete=complete_snapshot,
+)
 @click.option("--at", metavar="TIME", help="The newest snapshot made by then: 2026-11-20 03:00 in local time.")
 @click.option(
-    "--repository", "repositories", multiple=True, metavar="GLOB", help="Only these repositories (* crosses /)."
+    "--repository",
+    "repositories",
+    multiple=True,
+    metavar="GLOB",
+    help="Only these repositories (* crosses /).",
+    shell_complete=complete_repository,
 )
 @click.option("--tag", "tags", multiple=True, metavar="GLOB", help="Only these tags, with what they need.")
 @click.option(

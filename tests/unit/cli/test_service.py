@@ -221,6 +221,22 @@ def test_names_are_completed(tmp_path: Path) -> None:
         done = subprocess.run([program], capture_output=True, text=True, env=environment, check=False)
         return done.stdout.split()
 
+    volume, store = tmp_path / "volume", tmp_path / "store"
+    for name in ("team/app", "team/web", "other"):
+        VolumeWriter(volume).push_image(name, "v1", [b"x"])
+    for words in (["init", store], ["create", volume, store]):
+        run_cli(tmp_path / "state", "backup", *words).expect(0)
+    listed = run_cli(tmp_path / "state", "backup", "list", "--json", store).json["snapshots"]
+    file.write_text(CONFIG.replace("/srv/registry", str(volume)).replace("/backup/my registry", str(store)))
+    teams = ["plain,team/app", "plain,team/web"]
+    assert complete("gc", "plan", "main", "--repository", "team") == teams
+    assert complete("gc", "plan", str(volume), "--repository", "o") == ["plain,other"]
+    assert complete("restore", "nas", str(tmp_path / "new"), "--repository", "team/") == teams
+    assert complete("migrate", "run", "main", str(tmp_path / "new"), "--repository", "team/") == teams
+    assert complete("restore", "nas", "--snapshot", "") == ["plain,latest", f"plain,{listed[0]['id']}"]
+    assert complete("backup", "show", "nas", listed[0]["id"][:2]) == [f"plain,{listed[0]['id']}"]
+    assert complete("gc", "plan", "nothing", "--repository", "team") == []
+    assert complete("drill", "s3://bucket/x", "--repository", "team") == []
     assert "plain,main" in complete("gc", "plan", "ma")
     assert "plain,nas" in complete("backup", "create", "main", "n")
     assert "plain,check" in complete("luks", "c")
