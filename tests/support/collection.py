@@ -165,6 +165,10 @@ _RUN_AS = """\
 import difflib, os, sys  # click asks for the first when it meets a short option
 import regstore.backup.borg.create, regstore.backup.borg.maintain
 import regstore.cli.backup, regstore.cli.fsck, regstore.cli.gc, regstore.cli.report, regstore.cli.restore
+# What commands import when they run.
+import regstore.backup, regstore.fsck, regstore.gc, regstore.jobs, regstore.migrate, regstore.nightly, regstore.registry
+import regstore.report.capacity, regstore.report.exposition, regstore.report.forecast, regstore.report.history
+import regstore.report.options, regstore.report.whatif, regstore.status
 from regstore.cli.main import main
 
 user = int(sys.argv.pop(1))
