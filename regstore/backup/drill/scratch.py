@@ -46,8 +46,10 @@ def open_scratch(parent: str | None, *, is_kept: bool = False) -> Iterator[str]:
     path, lock = _make(place, _KEPT if is_kept else _PREFIX)
     try:
         yield path
-    except BaseException:
-        if not is_kept:
+    except BaseException as error:
+        if is_kept:
+            error.add_note(f"the scratch directory {path} was kept")
+        else:
             shutil.rmtree(path, ignore_errors=True)
         raise
     else:
