@@ -121,7 +121,8 @@ def plan_steps(night: Nightly, configuration: Configuration, today: date) -> lis
         if all_steps[name] is None:
             raise UsageError(
                 f"[nightly.{night.name}] cannot do the step {name}",
-                hint="backup, verify, prune and drill need a store, luks the registry's header_backup, metrics a textfile",
+                hint="backup, verify, prune and drill need a store, luks the registry's header_backup, "
+                "metrics a textfile",
             )
     usual = (name for name, words in all_steps.items() if words is not None and name not in _ON_REQUEST)
     chosen = night.steps or tuple(usual)
