@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regstore import layout
-from regstore.errors import RefusedError
-from regstore.wording import human_bytes
+from regstore.transfer.room import block_bytes, check_room
 from regstore.work import map_bounded
 from regstore_drivers.base import Entry, HasCapacity, HasLocalPath, HasServerCopy, HasWriteFeatures
 from regstore_drivers.bulk import BulkWriter
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from regstore.work import Cancel, Progress
     from regstore_drivers.base import Driver, WriteFeatures
 
-_BLOCK_BYTES = 4096
 _INODES_PER_BLOB, _INODES_PER_LINK, _INODES_PER_TAG = 2, 2, 3
 _SAMPLE_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -113,25 +111,11 @@ def check_space(plan: MigrationPlan, source: Registry, target: Registry) -> None
         return
     place = _existing(driver.local_path(""))
     room: HasCapacity = FilesystemDriver(place)
-    capacity = room.capacity()
     is_shared = isinstance(source.driver, HasLocalPath) and os.stat(place).st_dev == _device_of(source.driver)
     inodes = len(plan.blobs) * _INODES_PER_BLOB + plan.link_count * _INODES_PER_LINK
     inodes += len(plan.new_tags) * _INODES_PER_TAG
-    needed = sum(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES for size in plan.blobs.values())
-    hint = "make room, or name a target on another disk"
-    if capacity.free_bytes is not None and needed > capacity.free_bytes and not is_shared:
-        raise RefusedError(
-            f"{human_bytes(needed)} are to be copied, and {plan.target} has {human_bytes(capacity.free_bytes)} left",
-            hint=hint,
-            code="no-space",
-        )
-    # A file system that makes inodes as they are needed tells 0.
-    if capacity.total_inodes and capacity.free_inodes is not None and inodes > capacity.free_inodes:
-        raise RefusedError(
-            f"about {inodes} inodes are needed, and {plan.target} has {capacity.free_inodes} left",
-            hint=f"{hint} that was made with more inodes (mkfs.ext4 -i 4096)",
-            code="no-space",
-        )
+    needed = 0 if is_shared else block_bytes(plan.blobs.values())
+    check_room(room.capacity(), needed, inodes, plan.target, "make room, or name a target on another disk")
 
 
 def estimate(

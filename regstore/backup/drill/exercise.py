@@ -14,12 +14,11 @@ from regstore.backup.drill.scratch import open_scratch
 from regstore.backup.drill.serving import serving
 from regstore.backup.inspection import find_problems
 from regstore.backup.restore import Restore, RestoreOptions
-from regstore.errors import RefusedError
 from regstore.registry import Registry
 from regstore.registry.http import RegistryFailedError
 from regstore.registry.pulling import Puller
 from regstore.transfer import link_count
-from regstore.wording import human_bytes
+from regstore.transfer.room import BLOCK_BYTES, block_bytes, check_room
 from regstore.work import Cancel, NoProgress
 from regstore_drivers.bulk import Attributes
 from regstore_drivers.filesystem import FilesystemDriver
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from regstore.transfer import Contents
     from regstore.work import Progress
 
-_BLOCK_BYTES = 4096
 _INODES_PER_BLOB = 3
 _INODES_PER_LINK = 2
 
@@ -245,20 +243,8 @@ def _check_room(plan: RestorePlan, root: str) -> None:
     blobs = plan.chosen.blobs
     inodes = len(blobs) * _INODES_PER_BLOB
     inodes += sum(map(link_count, plan.chosen.contents.values())) * _INODES_PER_LINK
-    needed = sum(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES for size in blobs.values()) + inodes * _BLOCK_BYTES
-    room = FilesystemDriver(root).capacity()
+    # Directories and links take a block each.
+    needed = block_bytes(blobs.values()) + inodes * BLOCK_BYTES
     place = os.path.dirname(os.path.dirname(root))
     hint = "make room, name another place with --scratch, or restore fewer images (--count)"
-    if room.free_bytes is not None and needed > room.free_bytes:
-        raise RefusedError(
-            f"the drill needs {human_bytes(needed)} in {place}, and {human_bytes(room.free_bytes)} are free",
-            hint=hint,
-            code="no-space",
-        )
-    # A file system that makes inodes as they are needed tells 0.
-    if room.total_inodes and room.free_inodes is not None and inodes > room.free_inodes:
-        raise RefusedError(
-            f"the drill needs about {inodes} inodes in {place}, and {room.free_inodes} are free",
-            hint=hint,
-            code="no-space",
-        )
+    check_room(FilesystemDriver(root).capacity(), needed, inodes, place, hint)
