@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -49,6 +51,20 @@ def test_installed_wheel_works_away_from_the_checkout(
     assert not (root / blob_key(lost)).exists()
     assert all((root / blob_key(digest)).is_file() for digest in image.digests)
     assert (root / tag_link_key("team/app", "v1")).read_text() == image.digest
+
+
+def test_half_an_upgrade_is_a_failure(environment: Path, tmp_path: Path) -> None:
+    """Python's own exit code would say that all is done, with findings."""
+    (tmp_path / "click.py").write_text("raise ImportError('being upgraded')")
+    done = subprocess.run(
+        [environment / "bin" / "regstore", "gc", "run", "main"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 4
+    assert "being upgraded" in done.stderr
 
 
 def test_every_command_has_help(environment: Path, installed: Program, tmp_path: Path) -> None:
