@@ -208,7 +208,8 @@ def check_command(context: click.Context, config_file: str | None, as_json: bool
         for night in configuration.nights.values():
             nightly.plan_steps(night, configuration, datetime.fromtimestamp(started, UTC).date())
         path = str(configuration.path)
-        findings = [*_check_places(configuration)]
+        files = {night.name: night.textfile for night in configuration.nights.values()}
+        findings = [*_check_places(configuration), *advice.advise_textfiles(files)]
     code = 0 if is_clean(findings) else 1
     if as_json:
         click.echo(json.dumps(make_document("config check", path, started, code, findings), indent=2))

@@ -10,7 +10,7 @@ from regstore import layout
 from regstore.findings import Finding, FindingKind, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from regstore.registry.config import RegistryConfig
 
@@ -19,6 +19,11 @@ CATALOGUE: dict[str, FindingKind] = {
         Severity.ERROR,
         "there is nothing where a registry or a store is said to be",
         "mount its disk or correct its location; a new store is made by regstore backup init",
+    ),
+    "config-textfile-shared": FindingKind(
+        Severity.WARNING,
+        "two nights write their metrics into one file: of each only what was written last is there",
+        "give each [nightly.NAME] a textfile of its own, in the same directory",
     ),
     "config-root-wrong": FindingKind(
         Severity.ERROR,
@@ -63,6 +68,21 @@ def advise_place(name: str, path: str) -> Iterator[Finding]:
     if not os.path.lexists(path):
         kind = CATALOGUE["config-not-there"]
         yield Finding("config-not-there", kind.severity, name, f"there is no {path}", kind.repair)
+
+
+def advise_textfiles(files: Mapping[str, str]) -> Iterator[Finding]:
+    """Say which nights write their metrics into one file.
+
+    Args:
+        files: the path, or nothing, by the name of the night.
+    """
+    writers: dict[str, str] = {}
+    for name, path in files.items():
+        first = writers.setdefault(os.path.realpath(path), name) if path else name
+        if first != name:
+            kind = CATALOGUE["config-textfile-shared"]
+            detail = f"{path} is the textfile of [nightly.{first}] too"
+            yield Finding("config-textfile-shared", kind.severity, f"nightly.{name}", detail, kind.repair)
 
 
 def advise(config: RegistryConfig, mode: int) -> Iterator[Finding]:

@@ -252,6 +252,13 @@ class TestCheck:
     ) -> None:
         run(named(volume, *lines), "config", "check").expect_error(2, *words)
 
+    def test_nights_with_one_textfile(self, run: Callable[..., Done], volume: Path) -> None:
+        nights = [f'[nightly.{name}]\ntextfile = "{volume}/x.prom"' for name in ("main", "second")]
+        text = named(volume, f'[registry.second]\nlocation = "{volume}"', *nights)
+        found = run(text, "config", "check", "--json").expect(1).findings
+        assert found == [("config-textfile-shared", "warning", "nightly.second")]
+        run(text.replace('x.prom"', 'y.prom"', 1), "config", "check").expect(0)
+
     def test_values_that_may_be_lists(self, run: Callable[..., Done], volume: Path) -> None:
         text = named(
             volume,
