@@ -219,6 +219,7 @@ def test_names_are_completed(tmp_path: Path) -> None:
         environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "_REGSTORE_COMPLETE": "bash_complete"}
         environment |= {"COMP_WORDS": " ".join(("regstore", *words)), "COMP_CWORD": str(len(words))}
         done = subprocess.run([program], capture_output=True, text=True, env=environment, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.split()
 
     volume, store = tmp_path / "volume", tmp_path / "store"
