@@ -16,17 +16,18 @@ import stat as stat_module
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from regstore_drivers._linux import clone_content
-from regstore_drivers.content import PIECE_BYTES, iter_promised
+from regstore_drivers.content import PIECE_BYTES, check_promised, iter_promised
 from regstore_drivers.errors import AlreadyExists, DigestMismatch, DriverError, NotFound, PermissionDenied
 from regstore_drivers.filesystem import TEMPORARY_SUFFIX, remove_quietly
 from regstore_drivers.keys import check_key
 from regstore_drivers.rename import rename_exclusive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from regstore_drivers.base import Source
 
@@ -52,12 +53,18 @@ class BulkWriter:
     Args:
         root: the directory, which must exist.
         attributes: of new files and directories.
+        small_jobs: how many threads may write small files at once. On a disk of this host a second one only slows the
+            first down: they take turns in the interpreter, at every call of the kernel. On a network file system each
+            waits for the server.
     """
 
-    def __init__(self, root: str, attributes: Attributes = Attributes()) -> None:
+    def __init__(self, root: str, attributes: Attributes = Attributes(), small_jobs: int = 1) -> None:
+        self.small_lane = threading.BoundedSemaphore(small_jobs)
+        """To be held by a thread while it writes many small files."""
         self._base = os.path.join(os.path.abspath(root), "")
         self._attributes = attributes
         self._is_root = os.geteuid() == 0
+        self._temporary_names = map(f".{secrets.token_hex(8)}-{{:x}}{TEMPORARY_SUFFIX}".format, count())
         self._pending: list[tuple[str, str, bool]] = []
         self._lock = threading.Lock()
 
@@ -78,6 +85,10 @@ class BulkWriter:
                 leaves it.
             DigestMismatch: other bytes than promised came.
         """
+        if isinstance(source, bytes) and size < SYNC_BYTES:
+            check_promised(source, size, digest, key=key, location=self._base)
+            self._write_small(key, source, if_absent=if_absent, mtime_ns=mtime_ns)
+            return
         with self._new_file(key, size, if_absent=if_absent, mtime_ns=mtime_ns) as descriptor:
             for piece in iter_promised(source, size, digest, key=key, location=self._base):
                 with self._naming(key):
@@ -103,18 +114,25 @@ class BulkWriter:
             found = os.fstat(source).st_size
             if found != size:
                 raise self._mismatch(key, f"{path} has {found} bytes instead of {size}")
+            if size < SYNC_BYTES:
+                content = _read_all(source, size)
+                check_promised(content, size, digest, key=key, location=self._base)
+                self._write_small(key, content, if_absent=False, mtime_ns=None)
+                on_bytes(size)
+                return
             with self._new_file(key, size, if_absent=False, mtime_ns=None) as descriptor:
                 is_shared = clone_content(source, descriptor)
                 self._hash(key, source, None if is_shared else descriptor, size, digest, on_bytes)
         finally:
             os.close(source)
 
-    def write_directory(self, key: str, files: Sequence[tuple[str, bytes, int | None]], *, beside: str) -> bool:
+    def write_directory(self, key: str, files: Iterable[tuple[str, bytes, int | None]], *, beside: str) -> bool:
         """Store a new directory, which takes its name with all its files in it at once, at the next `flush`.
 
         Args:
             key: where.
-            files: path below it, bytes, and modification time (nanoseconds since the epoch, or None).
+            files: path below it, bytes, and modification time (nanoseconds since the epoch, or None); not taken when
+                there is something of that name.
             beside: the directory in which it is made, on the same file system.
 
         Returns:
@@ -125,13 +143,15 @@ class BulkWriter:
         with self._naming(key):
             if os.path.lexists(path):
                 return False
-            temporary = f"{self._base}{beside}/.{secrets.token_hex(10)}{TEMPORARY_SUFFIX}"
+            temporary = f"{self._base}{beside}/{next(self._temporary_names)}"
             self._make_directory(temporary)
         try:
             with self._naming(key):
                 self._make_directory(os.path.dirname(path))
                 for name, content, mtime_ns in files:
-                    self._write_file(f"{temporary}/{name}", content, mtime_ns)
+                    file = f"{temporary}/{name}"
+                    self._make_directory(file.rpartition("/")[0])
+                    self._write_file(file, content, mtime_ns)
         except BaseException:
             remove_quietly(temporary)
             raise
@@ -147,7 +167,7 @@ class BulkWriter:
             beside: where it lies until it is removed, on the same file system.
         """
         check_key(key, "delete", self._base)
-        temporary = f"{self._base}{beside}/.{secrets.token_hex(10)}{TEMPORARY_SUFFIX}"
+        temporary = f"{self._base}{beside}/{next(self._temporary_names)}"
         with self._naming(key):
             try:
                 os.rename(self._base + key, temporary)
@@ -156,14 +176,16 @@ class BulkWriter:
             remove_quietly(temporary)
 
     def _write_file(self, path: str, content: bytes, mtime_ns: int | None) -> None:
-        self._make_directory(os.path.dirname(path))
-        mode = 0o666 if self._attributes.file_mode is None else 0o600
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        descriptor = self._create(path)
         try:
-            _write_all(descriptor, content)
-            self._finish(descriptor, mtime_ns)
-        finally:
-            os.close(descriptor)
+            try:
+                _write_all(descriptor, content)
+                self._finish(descriptor, mtime_ns)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            remove_quietly(path)
+            raise
 
     def flush(self) -> None:
         """Give all files their names; what they hold is durable.
@@ -199,6 +221,21 @@ class BulkWriter:
         for temporary, _, _ in pending:
             remove_quietly(temporary)
 
+    def _write_small(self, key: str, content: bytes, *, if_absent: bool, mtime_ns: int | None) -> None:
+        check_key(key, "write", self._base)
+        path = self._base + key
+        directory = path.rpartition("/")[0]
+        temporary = f"{directory}/{next(self._temporary_names)}"
+        try:
+            if if_absent and os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            self._make_directory(directory)
+            self._write_file(temporary, content, mtime_ns)
+        except OSError as error:
+            raise self._error(key, error) from error
+        with self._lock:
+            self._pending.append((temporary, path, if_absent))
+
     @contextmanager
     def _new_file(self, key: str, size: int, *, if_absent: bool, mtime_ns: int | None) -> Iterator[int]:
         """Open a temporary file beside the final place, and give it its name when all went well."""
@@ -207,7 +244,10 @@ class BulkWriter:
         with self._naming(key):
             if if_absent and os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            temporary, descriptor = self._create(os.path.dirname(path))
+            directory = os.path.dirname(path)
+            self._make_directory(directory)
+            temporary = f"{directory}/{next(self._temporary_names)}"
+            descriptor = self._create(temporary)
         try:
             try:
                 yield descriptor
@@ -237,7 +277,7 @@ class BulkWriter:
             os.utime(descriptor, ns=(mtime_ns, mtime_ns))
 
     def _name(self, temporary: str, path: str, *, if_absent: bool) -> None:
-        with self._naming(path.removeprefix(self._base)):
+        try:
             if not if_absent:
                 os.rename(temporary, path)
                 return
@@ -245,16 +285,12 @@ class BulkWriter:
                 rename_exclusive(temporary, path)
             except FileExistsError:
                 remove_quietly(temporary)  # whoever made it meanwhile wins
+        except OSError as error:
+            raise self._error(path.removeprefix(self._base), error) from error
 
-    def _create(self, directory: str) -> tuple[str, int]:
-        temporary = f"{directory}/.{secrets.token_hex(10)}{TEMPORARY_SUFFIX}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    def _create(self, path: str) -> int:
         mode = 0o666 if self._attributes.file_mode is None else 0o600
-        try:
-            return temporary, os.open(temporary, flags, mode)
-        except FileNotFoundError:
-            self._make_directory(directory)
-        return temporary, os.open(temporary, flags, mode)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
     def _make_directory(self, path: str) -> None:
         try:
@@ -300,12 +336,15 @@ class BulkWriter:
         except DriverError:
             raise
         except OSError as error:
-            kind: type[DriverError] = DriverError
-            if error.errno == errno.EEXIST:
-                kind = AlreadyExists
-            elif error.errno in _DENIED:
-                kind = PermissionDenied
-            raise kind(error.strerror or str(error), operation="write", key=key, location=self._base) from error
+            raise self._error(key, error) from error
+
+    def _error(self, key: str, error: OSError) -> DriverError:
+        kind: type[DriverError] = DriverError
+        if error.errno == errno.EEXIST:
+            kind = AlreadyExists
+        elif error.errno in _DENIED:
+            kind = PermissionDenied
+        return kind(error.strerror or str(error), operation="write", key=key, location=self._base)
 
 
 def sync_file_system(path: str) -> None:
@@ -357,6 +396,14 @@ def _open_regular(path: str) -> int:
         os.close(descriptor)
         raise NotFound("not a regular file", operation="open", key=path)
     return descriptor
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    """Return what a file holds, but no more than one byte beyond the size that it should have."""
+    content = b""
+    while len(content) <= size and (piece := os.read(descriptor, size + 1 - len(content))):
+        content += piece
+    return content
 
 
 def _write_all(descriptor: int, piece: bytes | memoryview) -> None:

@@ -64,6 +64,12 @@ def iter_promised(
         raise mismatch(f"the bytes that came have the digest {algorithm}:{hasher.hexdigest()} instead of {digest}")
 
 
+def check_promised(content: bytes, size: int, digest: str | None, *, key: str, location: str) -> None:
+    """Raise unless content that is in memory is what was promised. See `iter_promised`."""
+    for _ in iter_promised(content, size, digest, key=key, location=location):
+        pass
+
+
 def _pieces_of_bytes(content: bytes) -> Generator[memoryview, None, None]:
     view = memoryview(content)
     for start in range(0, len(content), PIECE_BYTES):

@@ -24,7 +24,6 @@ from regstore.transfer import (
     Paced,
     TreeTarget,
     attributes_of,
-    iter_links,
     link_count,
     open_journal,
     overlay,
@@ -223,7 +222,8 @@ class Restore:
         is_new = not self._target_repositories()
         if plan.is_resumed and isinstance(self._driver, HasLocalPath):
             remove_temporary_files(self._driver.local_path(layout.V2))
-        target = TreeTarget(self._driver, self._attributes(is_new=is_new), self._jobs, self._progress, self._cancel)
+        attributes = self._attributes(is_new=is_new)
+        target = TreeTarget(self._driver, attributes, self._options.jobs, self._progress, self._cancel)
         present = self._find_whole(chosen)
         result.kept_count = len(present)
         missing = [digest for digest in sorted(chosen.blobs) if digest not in present]
@@ -343,14 +343,11 @@ class Restore:
         return failures
 
     def _write_links(self, target: TreeTarget, chosen: Chosen, *, is_new: bool) -> None:
-        """Write links, each kind durable before the next: what points at something comes after it."""
         for contents in chosen.contents.values():  # no index without its tag: a registry would list it
             contents.indexes = {tag: index for tag, index in contents.indexes.items() if tag in contents.tags}
         total = sum(map(link_count, chosen.contents.values()))
         self._progress.start("links", total)
-        links = (link for contents in chosen.contents.values() for link in iter_links(contents))
-        target.write_links(links, is_new=is_new)
-        target.write_tags(chosen.contents.values(), is_new=is_new)
+        target.write_repositories(list(chosen.contents.values()), is_new=is_new)
         self._progress.finish()
 
     def _attributes(self, *, is_new: bool) -> Attributes:

@@ -213,6 +213,11 @@ class Store:
 
     # As an origin of blobs: see `regstore.transfer.BlobOrigin`
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies in a directory."""
+        return isinstance(self.driver, HasLocalPath)
+
     def size(self, digest: Digest) -> int:
         """Return the bytes of a blob."""
         packed = self.packed.get(digest)
@@ -229,6 +234,10 @@ class Store:
         if digest in self.packed or not isinstance(self.driver, HasLocalPath):
             return None
         return self.driver.local_path(layout.blob_key(digest))
+
+    def content(self, digest: Digest) -> bytes | None:
+        """Return a blob that is in a pack. See `BlobOrigin.content`."""
+        return self.read(digest) if digest in self.packed else None
 
     def read(self, digest: Digest) -> bytes:
         """Return a small blob, which the caller hashes.

@@ -17,7 +17,6 @@ from regstore.transfer import (
     VolumeOrigin,
     attributes_of,
     copy_blobs,
-    iter_links,
     overlay,
     resuming_uploads,
 )
@@ -46,7 +45,7 @@ class Writing:
     Args:
         source, target: the two ends.
         options: how.
-        jobs: blobs and links at once.
+        jobs: blobs at once.
         progress, cancel: told and asked.
         unpaced: told of bytes that do not pass this host, and never waits.
     """
@@ -84,7 +83,7 @@ class Writing:
             DriverError, StorageFailedError: the target failed; run again to go on.
             InterruptedRunError: stopped on request; run again to go on.
         """
-        target = TreeTarget(self._driver, self._attributes(), self._jobs, self._progress, self._cancel)
+        target = TreeTarget(self._driver, self._attributes(), self._options.jobs, self._progress, self._cancel)
         self._hash_doubtful(plan, source, journal, result)
         with resuming_uploads(self._driver, layout.BLOBS, journal):
             self._copy(target, plan, source, journal, result)
@@ -193,14 +192,12 @@ class Writing:
     # Links
 
     def _write_links(self, target: TreeTarget, plan: MigrationPlan, broken: set[str], result: MigrationResult) -> None:
-        """Write links, each kind durable before the next: what points at something comes after it."""
         for difference in plan.differences.values():
             _leave_out(difference.new, plan.present, broken)
         self._keep_times(plan)
         self._progress.start("links", plan.link_count)
         contents = [difference.new for difference in plan.differences.values() if difference.new_count]
-        links = (link for one in contents for link in iter_links(one))
-        result.link_count = target.write_links(links, is_new=True) + target.write_tags(contents, is_new=True)
+        result.link_count = target.write_repositories(contents, is_new=True)
         result.tag_count = sum(len(one.tags) for one in contents)
         self._progress.finish()
 

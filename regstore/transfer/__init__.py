@@ -6,7 +6,6 @@ from regstore.transfer.contents import (
     Contents,
     Tag,
     iter_data,
-    iter_links,
     link_count,
 )
 from regstore.transfer.copying import BlobOrigin, Failed, Item, copy_blobs
@@ -15,7 +14,7 @@ from regstore.transfer.pace import Paced
 from regstore.transfer.selecting import reduce_contents
 from regstore.transfer.server_copying import ServerCopying
 from regstore.transfer.source import Damage, Source
-from regstore.transfer.tree import Link, TreeTarget
+from regstore.transfer.tree import TreeTarget
 from regstore.transfer.uploads import resuming_uploads
 from regstore.transfer.volume import VolumeOrigin
 
@@ -28,7 +27,6 @@ __all__ = [
     "ImageFinding",
     "Item",
     "Journal",
-    "Link",
     "Paced",
     "ServerCopying",
     "Source",
@@ -38,7 +36,6 @@ __all__ = [
     "attributes_of",
     "copy_blobs",
     "iter_data",
-    "iter_links",
     "link_count",
     "open_journal",
     "overlay",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from regstore import layout
 from regstore.digest import Digest, format_digest, parse_digest, parse_digests
 from regstore.registry.scan import Repository, expected_link
-from regstore.transfer.tree import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -17,6 +16,14 @@ if TYPE_CHECKING:
 
 class ContentsDamagedError(ValueError):
     """Lines are no links of a repository."""
+
+
+class Link(NamedTuple):
+    """A small object that is to be there: its key, what it holds, and the time that it shall show."""
+
+    key: str
+    content: bytes
+    mtime_ns: int | None = None
 
 
 class Tag(NamedTuple):
@@ -146,13 +153,26 @@ def link_count(contents: Contents) -> int:
     return len(contents.layers) + len(contents.revisions) + signatures + indexes + len(contents.tags)
 
 
-def iter_links(contents: Contents) -> Iterator[Link]:
-    """Yield the links of layers, manifests and signatures."""
-    name = contents.name
+def iter_layer_links(contents: Contents) -> Iterator[Link]:
+    """Yield the links of layers."""
     for path, held in contents.layers.items():
-        yield Link(layout.LayerLink(name, path).key, expected_link(held))
+        yield Link(layout.LayerLink(contents.name, path).key, expected_link(held))
+
+
+def iter_manifest_links(contents: Contents) -> Iterator[Link]:
+    """Yield the links of manifests, and of their signatures."""
+    name = contents.name
     for digest in contents.revisions:
         yield Link(layout.RevisionLink(name, digest).key, expected_link(digest))
     for revision, signatures in contents.signatures.items():
         for digest in signatures:
             yield Link(layout.SignatureLink(name, revision, digest).key, expected_link(digest))
+
+
+def iter_tag_links(contents: Contents, tag: str) -> Iterator[Link]:
+    """Yield the links of a tag: its index, and last what it means."""
+    name = contents.name
+    for digest in contents.indexes.get(tag, ()):
+        yield Link(layout.TagIndexLink(name, tag, digest).key, expected_link(digest))
+    if meant := contents.tags.get(tag):
+        yield Link(layout.TagLink(name, tag).key, expected_link(meant.digest), meant.pushed_ns or None)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from regstore.digest import Digest, format_digest
 from regstore.errors import StorageFailedError
 from regstore.work import map_bounded
-from regstore_drivers.bulk import BulkWriter
+from regstore_drivers.bulk import SYNC_BYTES, BulkWriter
 from regstore_drivers.errors import DigestMismatch, DriverError, NotFound
 from regstore_drivers.streams import PieceStream
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 SECOND_LOOK_SECONDS = 0.2
 """A registry of the 2.x line writes manifests in place: what does not hash to its name is read again after that."""
 
-_BATCH_COUNT = 2000
+_BATCH_COUNT = 10_000
+_GROUP_COUNT = 128
 _BATCH_SECONDS = 5.0
 _BUFFER_BYTES = 256 * 1024
 
@@ -54,6 +56,10 @@ class Failed(NamedTuple):
 class BlobOrigin(Protocol):
     """Where blobs are read. Safe to use from several threads."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether they lie on a file system."""
+
     def size(self, digest: Digest) -> int:
         """Return the bytes of a blob.
 
@@ -72,6 +78,13 @@ class BlobOrigin(Protocol):
 
     def path(self, digest: Digest) -> str | None:
         """Return the file that holds exactly the blob, or None where it is no plain file."""
+
+    def content(self, digest: Digest) -> bytes | None:
+        """Return a blob that is best read at once, because others lie beside it; None: `open` it.
+
+        Raises:
+            DriverError, StorageFailedError: it cannot be read.
+        """
 
 
 def copy_blobs(
@@ -109,9 +122,10 @@ def copy_blobs(
     done: list[Item | Failed] = []
     began = time.monotonic()
     try:
-        with closing(map_bounded(copier.copy, items, jobs)) as outcomes:  # no thread writes when it has ended
-            for outcome in outcomes:
-                done.append(outcome)
+        groups = _share_out(items) if isinstance(target, BulkWriter) and origin.is_local else ([item] for item in items)
+        with closing(map_bounded(copier.copy_all, groups, jobs)) as outcomes:  # no thread writes when it has ended
+            for group in outcomes:
+                done += group
                 if len(done) >= _BATCH_COUNT or time.monotonic() - began >= _BATCH_SECONDS:
                     yield from _commit(target, done, journal)
                     done, began = [], time.monotonic()
@@ -119,6 +133,21 @@ def copy_blobs(
     finally:
         if isinstance(target, BulkWriter):
             target.discard()
+
+
+def _share_out(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Return small files in groups, and each large one alone, evenly mixed: while one is hashed others are written."""
+    small: list[Item] = []
+    large: list[list[Item]] = []
+    for item in items:
+        if item.size < SYNC_BYTES:
+            small.append(item)
+        else:
+            large.append([item])
+    groups = [small[start : start + _GROUP_COUNT] for start in range(0, len(small), _GROUP_COUNT)]
+    mixed = [(place / len(kind), group) for kind in (groups, large) for place, group in enumerate(kind)]
+    mixed.sort(key=itemgetter(0))
+    return map(itemgetter(1), mixed)
 
 
 def _commit(target: Driver | BulkWriter, done: list[Item | Failed], journal: Journal | None) -> list[Item | Failed]:
@@ -135,6 +164,16 @@ class _OriginFailedError(Exception):
     def __init__(self, kind: str, error: Exception) -> None:
         super().__init__(str(error))
         self.kind = kind
+
+
+@contextmanager
+def _blaming_origin() -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise _OriginFailedError("missing", error) from error
+    except (DriverError, StorageFailedError) as error:
+        raise _OriginFailedError("unreadable", error) from error
 
 
 class _Copier:
@@ -154,6 +193,13 @@ class _Copier:
         self._server = server
         self._server_progress = server_progress
         self._lock = threading.Lock()
+
+    def copy_all(self, items: list[Item]) -> list[Item | Failed]:
+        """Copy a group of blobs."""
+        if len(items) == 1 or not isinstance(self._target, BulkWriter):
+            return [self.copy(item) for item in items]
+        with self._target.small_lane:
+            return [self.copy(item) for item in items]
 
     def copy(self, item: Item) -> Item | Failed:
         """Copy one blob; what seems corrupt is read once more, at the size that it has then."""
@@ -184,26 +230,24 @@ class _Copier:
                 raise
             except OSError as error:
                 raise _OriginFailedError("unreadable", error) from error
-        else:
+            return item
+        with _blaming_origin():
+            content = self._origin.content(item.digest)
+        if content is None:
             self._target.write(item.key, lambda: self._open(item.digest), item.size, digest)
+        else:
+            self._target.write(item.key, content, item.size, digest)
+            self._advance(len(content))
         return item
 
     def _open(self, digest: Digest) -> BinaryIO:
-        try:
+        with _blaming_origin():
             stream = self._origin.open(digest)
-        except NotFound as error:
-            raise _OriginFailedError("missing", error) from error
-        except (DriverError, StorageFailedError) as error:
-            raise _OriginFailedError("unreadable", error) from error
         return io.BufferedReader(_OriginStream(stream, self), _BUFFER_BYTES)
 
     def _size(self, digest: Digest) -> int:
-        try:
+        with _blaming_origin():
             return self._origin.size(digest)
-        except NotFound as error:
-            raise _OriginFailedError("missing", error) from error
-        except (DriverError, StorageFailedError) as error:
-            raise _OriginFailedError("unreadable", error) from error
 
     def _advance(self, count: int) -> None:
         with self._lock:

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, TypeVar
 
 from regstore import layout
-from regstore.registry.scan import expected_link
+from regstore.transfer.contents import iter_layer_links, iter_manifest_links, iter_tag_links, link_count
 from regstore.work import map_bounded
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.bulk import Attributes, BulkWriter
 from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from regstore.transfer.contents import Contents
+    from regstore.transfer.contents import Contents, Link
     from regstore.work import Cancel, Progress
     from regstore_drivers.base import Driver
 
 _BATCH_COUNT = 20_000
 _PART_COUNT = 64
-
-
-class Link(NamedTuple):
-    """A small object that is to be there: its key, what it holds, and the time that it shall show."""
-
-    key: str
-    content: bytes
-    mtime_ns: int | None = None
+_OBJECT_JOBS = 16
+T = TypeVar("T")
 
 
 class TreeTarget:
@@ -39,20 +35,22 @@ class TreeTarget:
     Args:
         driver: at the registry's root.
         attributes: owner and modes of new files and directories, on a file system.
-        jobs: links at once.
+        jobs: links at once; None: as many as suit the target.
         progress, cancel: told and asked.
     """
 
-    def __init__(self, driver: Driver, attributes: Attributes, jobs: int, progress: Progress, cancel: Cancel) -> None:
+    def __init__(
+        self, driver: Driver, attributes: Attributes, jobs: int | None, progress: Progress, cancel: Cancel
+    ) -> None:
         self._driver = driver
-        self._jobs = jobs
+        self._jobs = jobs or (1 if isinstance(driver, HasLocalPath) else _OBJECT_JOBS)
         self._progress = progress
         self._cancel = cancel
         self._lock = threading.Lock()
         self.writer: Driver | BulkWriter = driver
         """What blobs are written with."""
         if isinstance(driver, HasLocalPath):
-            self.writer = BulkWriter(driver.local_path(""), attributes)
+            self.writer = BulkWriter(driver.local_path(""), attributes, self._jobs)
 
     @contextmanager
     def durably(self) -> Iterator[None]:
@@ -65,11 +63,14 @@ class TreeTarget:
             if isinstance(self.writer, BulkWriter):
                 self.writer.discard()
 
-    def write_links(self, links: Iterable[Link], *, is_new: bool) -> int:
-        """Write links, durably, and return how many.
+    def write_repositories(self, contents: Sequence[Contents], *, is_new: bool) -> int:
+        """Write links of repositories, and return how many. Each is durable before what points at it: tags come last.
+
+        A registry lists a repository and a tag for each directory, so on a file system those that are new take their
+        names with all that is in them. In an object store what a tag means is written before its index.
 
         Args:
-            links: taken lazily.
+            contents: which links.
             is_new: whether there can be none of them yet; else one that holds what it shall is left as it is.
 
         Raises:
@@ -77,63 +78,84 @@ class TreeTarget:
             InterruptedRunError: somebody asked to stop.
         """
         count = 0
+        if isinstance(self.writer, BulkWriter):
+            with self.durably():
+                count, contents = self._write_whole(self.writer, contents)
+        with self.durably():
+            links = (link for one in contents for link in chain(iter_layer_links(one), iter_manifest_links(one)))
+            count += self._write_in_parts(links, partial(self._write_links, is_new=is_new))
+        with self.durably():
+            tags = ((one, tag) for one in contents for tag in one.indexes.keys() | one.tags.keys())
+            count += self._write_in_parts(tags, partial(self._write_tags, is_new=is_new))
+        return count
+
+    def _write_whole(self, writer: BulkWriter, contents: Sequence[Contents]) -> tuple[int, list[Contents]]:
+        """Write the repositories that are new, and return how many links that were, and what is left to write."""
+
+        def write_layers(one: Contents) -> bool:
+            return not one.layers or self._write_directory(writer, one, "_layers", iter_layer_links(one))
+
+        def write_manifests(one: Contents) -> bool:
+            tags = (iter_tag_links(one, tag) for tag in one.indexes.keys() | one.tags.keys())
+            links = chain(iter_manifest_links(one), chain.from_iterable(tags))
+            return self._write_directory(writer, one, "_manifests", links)
+
+        ready, left = self._write_each(writer, contents, write_layers)
+        bare = [replace(one, layers={}) for one in ready]
+        _, bare_left = self._write_each(writer, bare, write_manifests)
+        count = sum(map(link_count, ready)) - sum(map(link_count, bare_left))
+        return count, left + bare_left
+
+    def _write_each(
+        self, writer: BulkWriter, contents: Sequence[Contents], write: Callable[[Contents], bool]
+    ) -> tuple[list[Contents], list[Contents]]:
+        """Write something of each repository, durably, and return those of which it was written and the others."""
+        written: list[Contents] = []
+        others: list[Contents] = []
+        for one, is_written in zip(contents, map_bounded(write, contents, self._jobs), strict=True):
+            (written if is_written else others).append(one)
+        writer.flush()
+        return written, others
+
+    def _write_directory(self, writer: BulkWriter, contents: Contents, name: str, links: Iterable[Link]) -> bool:
+        place = f"{layout.REPOSITORIES}{contents.name}"
+        return writer.write_directory(f"{place}/{name}", self._files(f"{place}/{name}/", links), beside=place)
+
+    def _files(self, place: str, links: Iterable[Link]) -> Iterator[tuple[str, bytes, int | None]]:
         remaining = iter(links)
-        with self.durably():
-            while batch := list(islice(remaining, _BATCH_COUNT)):
-                parts = [batch[start : start + _PART_COUNT] for start in range(0, len(batch), _PART_COUNT)]
-                for written in map_bounded(lambda part: self._write_all(part, is_new), parts, self._jobs):
-                    count += written
-                if isinstance(self.writer, BulkWriter):
-                    self.writer.flush()
-        return count
+        while part := list(islice(remaining, _PART_COUNT)):
+            self._cancel.check()
+            for key, content, mtime_ns in part:
+                yield key.removeprefix(place), content, mtime_ns
+            with self._lock:
+                self._progress.advance(len(part))
 
-    def write_tags(self, contents: Iterable[Contents], *, is_new: bool) -> int:
-        """Write tags with their indexes, durably, and return how many links that were.
-
-        A registry lists a tag for each directory: a new tag gets its own in one go, with what it means in it. In an
-        object store what it means is written first; a tag that is there already is moved last.
-
-        Args:
-            contents: repositories, taken lazily.
-            is_new: see `write_links`.
-
-        Raises:
-            DriverError: the target failed.
-            InterruptedRunError: somebody asked to stop.
-        """
+    def _write_in_parts(self, items: Iterable[T], write: Callable[[list[T]], int]) -> int:
         count = 0
-        remaining = iter((one, tag) for one in contents for tag in one.indexes.keys() | one.tags.keys())
-        with self.durably():
-            while batch := list(islice(remaining, _BATCH_COUNT)):
-                parts = [batch[start : start + _PART_COUNT] for start in range(0, len(batch), _PART_COUNT)]
-                for written in map_bounded(lambda part: self._write_tags(part, is_new), parts, self._jobs):
-                    count += written
-                if isinstance(self.writer, BulkWriter):
-                    self.writer.flush()
+        remaining = iter(items)
+        while batch := list(islice(remaining, _BATCH_COUNT)):
+            parts = [batch[start : start + _PART_COUNT] for start in range(0, len(batch), _PART_COUNT)]
+            count += sum(map_bounded(write, parts, self._jobs))
+            if isinstance(self.writer, BulkWriter):
+                self.writer.flush()
         return count
 
-    def _write_tags(self, tags: list[tuple[Contents, str]], is_new: bool) -> int:
-        return sum(self._write_tag(contents, tag, is_new) for contents, tag in tags)
+    def _write_tags(self, tags: list[tuple[Contents, str]], *, is_new: bool) -> int:
+        return sum(self._write_tag(contents, tag, is_new=is_new) for contents, tag in tags)
 
-    def _write_tag(self, contents: Contents, tag: str, is_new: bool) -> int:
-        name, meant = contents.name, contents.tags.get(tag)
-        indexed = contents.indexes.get(tag, [])
-        links = [Link(layout.TagIndexLink(name, tag, digest).key, expected_link(digest)) for digest in indexed]
-        if meant is None:
-            return self._write_all(links, is_new)
-        current = Link(layout.TagLink(name, tag).key, expected_link(meant.digest), meant.pushed_ns or None)
+    def _write_tag(self, contents: Contents, tag: str, *, is_new: bool) -> int:
+        links = list(iter_tag_links(contents, tag))
+        if tag not in contents.tags:
+            return self._write_links(links, is_new=is_new)
         if not isinstance(self.writer, BulkWriter):
-            return self._write_all([current, *links], is_new)
-        self._cancel.check()
-        place = current.key.removesuffix("/current/link")
-        files = [(link.key.removeprefix(f"{place}/"), link.content, link.mtime_ns) for link in (*links, current)]
-        if not self.writer.write_directory(place, files, beside=place.removesuffix(f"/tags/{tag}")):
-            return self._write_all([*links, current], is_new)
-        with self._lock:
-            self._progress.advance(len(files))
-        return len(files)
+            return self._write_links(links[::-1], is_new=is_new)
+        place = links[-1].key.removesuffix("/current/link")
+        beside = place.removesuffix(f"/tags/{tag}")
+        if self.writer.write_directory(place, self._files(f"{place}/", links), beside=beside):
+            return len(links)
+        return self._write_links(links, is_new=is_new)
 
-    def _write_all(self, links: list[Link], is_new: bool) -> int:
+    def _write_links(self, links: list[Link], *, is_new: bool) -> int:
         count = 0
         for link in links:
             self._cancel.check()

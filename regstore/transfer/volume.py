@@ -19,6 +19,11 @@ class VolumeOrigin:
     def __init__(self, driver: ReadDriver) -> None:
         self._driver = ReadOnly(driver)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on a file system."""
+        return isinstance(self._driver, HasLocalPath)
+
     def size(self, digest: Digest) -> int:
         """Return the bytes of a blob's data."""
         return self._driver.stat(BlobData(digest).key).size
@@ -30,3 +35,7 @@ class VolumeOrigin:
     def path(self, digest: Digest) -> str | None:
         """Return the data's file, on a file system."""
         return self._driver.local_path(BlobData(digest).key) if isinstance(self._driver, HasLocalPath) else None
+
+    def content(self, digest: Digest) -> bytes | None:
+        """Return None: each blob is an object of its own."""
+        return None
