@@ -18,11 +18,12 @@ class VolumeOrigin:
 
     def __init__(self, driver: ReadDriver) -> None:
         self._driver = ReadOnly(driver)
+        self._local = self._driver if isinstance(self._driver, HasLocalPath) else None
 
     @property
     def is_local(self) -> bool:
         """Whether it lies on a file system."""
-        return isinstance(self._driver, HasLocalPath)
+        return self._local is not None
 
     def size(self, digest: Digest) -> int:
         """Return the bytes of a blob's data."""
@@ -34,7 +35,7 @@ class VolumeOrigin:
 
     def path(self, digest: Digest) -> str | None:
         """Return the data's file, on a file system."""
-        return self._driver.local_path(BlobData(digest).key) if isinstance(self._driver, HasLocalPath) else None
+        return self._local.local_path(BlobData(digest).key) if self._local else None
 
     def content(self, digest: Digest) -> bytes | None:
         """Return None: each blob is an object of its own."""
