@@ -56,11 +56,12 @@ class FilesystemDriver(Driver):
     def __init__(self, root: str) -> None:
         self._root = os.path.abspath(root)
         self._base = self._root if self._root.endswith("/") else f"{self._root}/"
+        self._location = f"file://{quote(os.fsencode(self._root))}"
 
     @property
     def location(self) -> str:
         """`file://` and the root."""
-        return f"file://{quote(os.fsencode(self._root))}"
+        return self._location
 
     def local_path(self, key: str) -> str:
         """Return the absolute path of a key or prefix."""

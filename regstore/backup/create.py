@@ -24,7 +24,7 @@ from regstore.transfer.copying import SECOND_LOOK_SECONDS
 from regstore.work import Cancel, NoProgress, map_bounded
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.bulk import BulkWriter
-from regstore_drivers.errors import DriverError, NotFound
+from regstore_drivers.errors import DriverError, NotFound, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -241,8 +241,10 @@ class _Creation:
         """Read a small blob and hash it; what is wrong is read once more."""
         for pause in (SECOND_LOOK_SECONDS, None):
             try:
-                with self._origin.open(digest) as stream:
-                    data = stream.read(16 * SMALL_BYTES)
+                data = self._origin.read(digest)
+            except TooLarge as error:
+                self._failures[digest] = ("corrupt", str(error))
+                return None
             except NotFound as error:
                 self._failures[digest] = ("missing", str(error))
                 return None

@@ -29,6 +29,10 @@ class VolumeOrigin:
         """Return the bytes of a blob's data."""
         return self._driver.stat(BlobData(digest).key).size
 
+    def read(self, digest: Digest) -> bytes:
+        """Return a small blob's data."""
+        return self._driver.read(BlobData(digest).key)
+
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob's data."""
         return self._driver.open(BlobData(digest).key)
