@@ -81,6 +81,8 @@ class TreeTarget:
         if isinstance(self.writer, BulkWriter):
             with self.durably():
                 count, contents = self._write_whole(self.writer, contents)
+        if not contents:
+            return count
         with self.durably():
             links = (link for one in contents for link in chain(iter_layer_links(one), iter_manifest_links(one)))
             count += self._write_in_parts(links, partial(self._write_links, is_new=is_new))
