@@ -64,7 +64,7 @@ class BulkWriter:
         self._base = os.path.join(os.path.abspath(root), "")
         self._attributes = attributes
         self._is_root = os.geteuid() == 0
-        self._temporary_names = map(f".{secrets.token_hex(8)}-{{:x}}{TEMPORARY_SUFFIX}".format, count())
+        self._temporary_names = map(f"{secrets.token_hex(8)}-{{:x}}{TEMPORARY_SUFFIX}".format, count())
         self._pending: list[tuple[str, str, bool]] = []
         self._lock = threading.Lock()
 
@@ -133,7 +133,8 @@ class BulkWriter:
             key: where.
             files: path below it, bytes, and modification time (nanoseconds since the epoch, or None); not taken when
                 there is something of that name.
-            beside: the directory in which it is made, on the same file system.
+            beside: the directory in which it is made, on the same file system. Its name begins with `_` until then: a
+                registry that looks for repositories goes into no such directory.
 
         Returns:
             False, with nothing done, when there is something of that name.
@@ -143,15 +144,14 @@ class BulkWriter:
         with self._naming(key):
             if os.path.lexists(path):
                 return False
-            temporary = f"{self._base}{beside}/{next(self._temporary_names)}"
+            temporary = f"{self._base}{beside}/_{next(self._temporary_names)}"
             self._make_directory(temporary)
         try:
             with self._naming(key):
                 self._make_directory(os.path.dirname(path))
-                for name, content, mtime_ns in files:
-                    file = f"{temporary}/{name}"
-                    self._make_directory(file.rpartition("/")[0])
-                    self._write_file(file, content, mtime_ns)
+            for name, content, mtime_ns in files:
+                check_key(f"{key}/{name}", "write", self._base)
+                self._write_below(temporary, name, content, mtime_ns, key)
         except BaseException:
             remove_quietly(temporary)
             raise
@@ -167,13 +167,21 @@ class BulkWriter:
             beside: where it lies until it is removed, on the same file system.
         """
         check_key(key, "delete", self._base)
-        temporary = f"{self._base}{beside}/{next(self._temporary_names)}"
+        temporary = f"{self._base}{beside}/_{next(self._temporary_names)}"
         with self._naming(key):
             try:
                 os.rename(self._base + key, temporary)
             except FileNotFoundError:
                 return
             remove_quietly(temporary)
+
+    def _write_below(self, directory: str, name: str, content: bytes, mtime_ns: int | None, key: str) -> None:
+        path = f"{directory}/{name}"
+        try:
+            self._make_directory(path.rpartition("/")[0])
+            self._write_file(path, content, mtime_ns)
+        except OSError as error:
+            raise self._error(key, error) from error
 
     def _write_file(self, path: str, content: bytes, mtime_ns: int | None) -> None:
         descriptor = self._create(path)
@@ -187,26 +195,40 @@ class BulkWriter:
             remove_quietly(path)
             raise
 
-    def flush(self) -> None:
-        """Give all files their names; what they hold is durable.
+    def flush(self, *, gives_way: bool = False) -> list[str]:
+        """Give all files and directories their names; what they hold is durable.
+
+        Args:
+            gives_way: when another has made one of the directories meanwhile, remove ours, and go on.
+
+        Returns:
+            The keys of directories that gave way.
 
         Raises:
-            DriverError: the file system failed; those files stay without a name.
+            DriverError: the file system failed; what has no name by then gets none.
         """
         with self._lock:
             pending, self._pending = self._pending, []
+        beaten: list[str] = []
         if not pending:
-            return
+            return beaten
         named_count = 0
         try:
             with self._naming(""):
                 sync_file_system(self._base)
             for temporary, path, if_absent in pending:
-                self._name(temporary, path, if_absent=if_absent)
+                try:
+                    self._name(temporary, path, if_absent=if_absent)
+                except AlreadyExists as error:
+                    if not gives_way:
+                        raise
+                    remove_quietly(temporary)
+                    beaten.append(error.key)
                 named_count += 1
         finally:
             for temporary, _, _ in pending[named_count:]:
                 remove_quietly(temporary)
+        return beaten
 
     def sync(self) -> None:
         """Flush, and make the names durable too."""
@@ -225,16 +247,12 @@ class BulkWriter:
         check_key(key, "write", self._base)
         path = self._base + key
         directory = path.rpartition("/")[0]
-        temporary = f"{directory}/{next(self._temporary_names)}"
-        try:
-            if if_absent and os.path.lexists(path):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            self._make_directory(directory)
-            self._write_file(temporary, content, mtime_ns)
-        except OSError as error:
-            raise self._error(key, error) from error
+        name = f".{next(self._temporary_names)}"
+        if if_absent and os.path.lexists(path):
+            raise self._error(key, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+        self._write_below(directory, name, content, mtime_ns, key)
         with self._lock:
-            self._pending.append((temporary, path, if_absent))
+            self._pending.append((f"{directory}/{name}", path, if_absent))
 
     @contextmanager
     def _new_file(self, key: str, size: int, *, if_absent: bool, mtime_ns: int | None) -> Iterator[int]:
@@ -246,7 +264,7 @@ class BulkWriter:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             directory = os.path.dirname(path)
             self._make_directory(directory)
-            temporary = f"{directory}/{next(self._temporary_names)}"
+            temporary = f"{directory}/.{next(self._temporary_names)}"
             descriptor = self._create(temporary)
         try:
             try:
@@ -340,7 +358,7 @@ class BulkWriter:
 
     def _error(self, key: str, error: OSError) -> DriverError:
         kind: type[DriverError] = DriverError
-        if error.errno == errno.EEXIST:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             kind = AlreadyExists
         elif error.errno in _DENIED:
             kind = PermissionDenied

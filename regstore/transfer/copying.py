@@ -104,7 +104,7 @@ def copy_blobs(
     An object that is there already is replaced, at the moment in which its successor is whole.
 
     Args:
-        items: what to copy, taken lazily.
+        items: what to copy; taken lazily, and told in their order, but for small files between file systems.
         origin: where from.
         target: where to.
         jobs: how many at once.

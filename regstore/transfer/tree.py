@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from regstore.work import Cancel, Progress
     from regstore_drivers.base import Driver
 
-_BATCH_COUNT = 20_000
+_BATCH_COUNT = 40_000
 _PART_COUNT = 64
 _OBJECT_JOBS = 16
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class TreeTarget:
             InterruptedRunError: somebody asked to stop.
         """
         count = 0
-        if isinstance(self.writer, BulkWriter):
+        if isinstance(self.writer, BulkWriter) and self._jobs == 1:
             with self.durably():
                 count, contents = self._write_whole(self.writer, contents)
         if not contents:
@@ -92,36 +92,41 @@ class TreeTarget:
         return count
 
     def _write_whole(self, writer: BulkWriter, contents: Sequence[Contents]) -> tuple[int, list[Contents]]:
-        """Write the repositories that are new, and return how many links that were, and what is left to write."""
+        """Write the repositories that are new, and return how many links that were, and what is left to write.
 
-        def write_layers(one: Contents) -> bool:
-            return not one.layers or self._write_directory(writer, one, "_layers", iter_layer_links(one))
+        Several threads would rather share out the links: one repository may have nearly all of them.
+        """
+        count = 0
+        left: list[Contents] = []
+        for batch in _batches(contents):
+            layers = [replace(one, revisions=[], signatures={}, tags={}, indexes={}) for one in batch]
+            layers_left = self._write_part(writer, "_layers", layers)
+            names = {one.name for one in layers_left}
+            left += [one for one in batch if one.name in names]
+            manifests = [replace(one, layers={}) for one in batch if one.name not in names]
+            manifests_left = self._write_part(writer, "_manifests", manifests)
+            left += manifests_left
+            count += sum(map(link_count, chain(layers, manifests)))
+            count -= sum(map(link_count, chain(layers_left, manifests_left)))
+        return count, left
 
-        def write_manifests(one: Contents) -> bool:
+    def _write_part(self, writer: BulkWriter, name: str, contents: Iterable[Contents]) -> list[Contents]:
+        """Write a directory of each repository, durably, and return those of which there is one already."""
+        left = []
+        waiting: dict[str, Contents] = {}
+        for one in contents:
+            if not link_count(one):
+                continue
             tags = (iter_tag_links(one, tag) for tag in one.indexes.keys() | one.tags.keys())
-            links = chain(iter_manifest_links(one), chain.from_iterable(tags))
-            return self._write_directory(writer, one, "_manifests", links)
-
-        ready, left = self._write_each(writer, contents, write_layers)
-        bare = [replace(one, layers={}) for one in ready]
-        _, bare_left = self._write_each(writer, bare, write_manifests)
-        count = sum(map(link_count, ready)) - sum(map(link_count, bare_left))
-        return count, left + bare_left
-
-    def _write_each(
-        self, writer: BulkWriter, contents: Sequence[Contents], write: Callable[[Contents], bool]
-    ) -> tuple[list[Contents], list[Contents]]:
-        """Write something of each repository, durably, and return those of which it was written and the others."""
-        written: list[Contents] = []
-        others: list[Contents] = []
-        for one, is_written in zip(contents, map_bounded(write, contents, self._jobs), strict=True):
-            (written if is_written else others).append(one)
-        writer.flush()
-        return written, others
-
-    def _write_directory(self, writer: BulkWriter, contents: Contents, name: str, links: Iterable[Link]) -> bool:
-        place = f"{layout.REPOSITORIES}{contents.name}"
-        return writer.write_directory(f"{place}/{name}", self._files(f"{place}/{name}/", links), beside=place)
+            links = chain(iter_layer_links(one), iter_manifest_links(one), chain.from_iterable(tags))
+            place = f"{layout.REPOSITORIES}{one.name}"
+            key = f"{place}/{name}"
+            if writer.write_directory(key, self._files(f"{key}/", links), beside=place):
+                waiting[key] = one
+            else:
+                left.append(one)
+        # Whoever pushed there meanwhile keeps what is there; the rest is written link by link.
+        return left + [waiting[key] for key in writer.flush(gives_way=True)]
 
     def _files(self, place: str, links: Iterable[Link]) -> Iterator[tuple[str, bytes, int | None]]:
         remaining = iter(links)
@@ -173,3 +178,16 @@ class TreeTarget:
             return self._driver.read(link.key) == link.content
         except NotFound:
             return False
+
+
+def _batches(contents: Iterable[Contents]) -> Iterator[list[Contents]]:
+    batch: list[Contents] = []
+    count = 0
+    for one in contents:
+        batch.append(one)
+        count += link_count(one)
+        if count >= _BATCH_COUNT:
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch

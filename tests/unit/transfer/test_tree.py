@@ -10,12 +10,13 @@ import pytest
 
 from regstore import layout
 from regstore.digest import Digest, parse_digest
-from regstore.transfer import Contents, Tag, TreeTarget
+from regstore.errors import InterruptedRunError
+from regstore.transfer import Contents, Tag, TreeTarget, tree
 from regstore.work import Cancel, NoProgress
 from regstore_drivers import bulk
 from regstore_drivers.base import Driver
 from regstore_drivers.bulk import Attributes
-from regstore_drivers.errors import DriverError
+from regstore_drivers.errors import DriverError, InvalidKey
 from regstore_drivers.filesystem import FilesystemDriver
 from regstore_drivers.memory import MemoryDriver
 from support.images import digest_of
@@ -155,10 +156,90 @@ def test_a_disk_that_fails_never_leaves_a_tag_without_what_it_needs(
     for name in names:
         links = links_of(name)
         assert not any("/tags/" in key for key in links.keys() & there) or links.items() <= there.items()
-    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+    assert not list(tmp_path.rglob("*.regstore-tmp"))
     monkeypatch.undo()
     write(driver, *map(repository, names), is_new=False)
     assert found(driver) == links_of("a") | links_of("b")
+
+
+def test_a_push_to_a_new_repository_meanwhile_keeps_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when all is on the disk, and nothing has its name yet."""
+    pushed = layout.LayerLink("b", digest("pushed")).key, layout.RevisionLink("c", digest("pushed")).key
+
+    def push(_: str) -> None:
+        for key in pushed:
+            path = tmp_path / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"pushed")
+
+    monkeypatch.setattr(bulk, "sync_file_system", push)
+    driver = FilesystemDriver(str(tmp_path))
+    names = ["a", "b", "c"]
+
+    count = write(driver, *map(repository, names))
+
+    expected = {key: content for name in names for key, content in links_of(name).items()}
+    assert found(driver) == expected | dict.fromkeys(pushed, b"pushed")
+    assert count == len(expected)
+    assert not list(tmp_path.rglob("*.regstore-tmp"))
+
+
+def test_what_is_not_whole_yet_is_not_looked_into_by_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its walk skips names that begin with `_` (registry/storage/catalog.go)."""
+    seen: set[str] = set()
+
+    def look(_: str) -> None:
+        seen.update(path.name for path in (tmp_path / layout.REPOSITORIES).rglob("*.regstore-tmp"))
+
+    monkeypatch.setattr(bulk, "sync_file_system", look)
+    write(FilesystemDriver(str(tmp_path)), repository("a"))
+
+    assert seen
+    assert {name[0] for name in seen} == {"_"}
+
+
+def test_a_run_that_is_stopped_keeps_what_it_has_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "_BATCH_COUNT", 2 * len(links_of("a")))
+    cancel = Cancel()
+    target = TreeTarget(FilesystemDriver(str(tmp_path)), Attributes(), None, NoProgress(), cancel)
+    contents = [repository(f"r{number}") for number in range(4)]
+    calls = 0
+
+    def stop(_: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # the layers of the second batch
+            cancel.request()
+
+    monkeypatch.setattr(bulk, "sync_file_system", stop)
+    with pytest.raises(InterruptedRunError):
+        target.write_repositories(contents, is_new=True)
+
+    there = found(FilesystemDriver(str(tmp_path)))
+    assert (links_of("r0") | links_of("r1")).items() <= there.items()
+    assert not any("/r2/_manifests/" in key or "/r3/_manifests/" in key for key in there)
+
+
+@pytest.mark.parametrize("tag", ["../../../../evil", "a/../../b", "a//b", ""])
+def test_nothing_is_written_elsewhere_than_a_tag_may_lie(driver: Driver, tag: str) -> None:
+    evil = Contents("a", revisions=[FIRST], tags={tag: Tag(FIRST, 0)})
+
+    with pytest.raises(InvalidKey):
+        write(driver, evil)
+
+    assert not [key for key in found(driver) if "/tags/" in key or "evil" in key]
+
+
+def test_a_repository_without_links_is_not_made(driver: Driver) -> None:
+    assert write(driver, Contents("a"), Contents("b", layers={LAYERS[0]: LAYERS[0]})) == 1
+
+    assert list(found(driver)) == [layout.LayerLink("b", LAYERS[0]).key]
+    if isinstance(driver, FilesystemDriver):
+        assert not list(Path(driver.local_path("")).rglob("_manifests"))
 
 
 def test_owner_and_modes_of_whole_repositories(tmp_path: Path) -> None:
