@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,15 @@ def open_files() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
-def children() -> list[str]:
-    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+@pytest.fixture
+def children() -> Callable[[], list[str]]:
+    """The children of this process, but for the servers that other tests of it keep."""
+
+    def now() -> list[str]:
+        return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+    others = now()
+    return lambda: [child for child in now() if child not in others]
 
 
 def test_the_answer_is_the_functions() -> None:
@@ -58,7 +66,7 @@ def test_a_child_that_dies_gives_no_answer() -> None:
         call(lambda: os.kill(os.getpid(), signal.SIGKILL), 5)
 
 
-def test_a_child_that_hangs_is_ended_at_the_deadline() -> None:
+def test_a_child_that_hangs_is_ended_at_the_deadline(children: Callable[[], list[str]]) -> None:
     before, started = open_files(), time.monotonic()
 
     with pytest.raises(DeadlineError):
@@ -78,7 +86,9 @@ def test_the_child_holds_none_of_our_files(tmp_path: Path) -> None:
     assert caught.value.errno == errno.EBADF
 
 
-def test_a_child_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_cannot_be_killed_is_left(
+    monkeypatch: pytest.MonkeyPatch, children: Callable[[], list[str]]
+) -> None:
     """As one in state D; its end is taken note of later."""
     monkeypatch.setattr(isolation, "REAP_SECONDS", 0.1)
     with monkeypatch.context() as patch:
@@ -132,7 +142,7 @@ def test_a_program_gets_no_secrets(programs: Path, monkeypatch: pytest.MonkeyPat
     assert "s3cr3t" not in run(("teller",), 5).stdout
 
 
-def test_a_program_that_hangs_is_ended_with_its_children(programs: Path) -> None:
+def test_a_program_that_hangs_is_ended_with_its_children(programs: Path, children: Callable[[], list[str]]) -> None:
     fake_program(programs, "hanger", then="trap '' TERM\nsleep 60 & echo $! > $0.pid\nwait\nsleep 60")
     before, started = open_files(), time.monotonic()
 
