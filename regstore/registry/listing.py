@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from regstore_drivers.base import Entry, MultipartUpload, ReadDriver
 
 _LINKS = (layout.LayerLink, layout.RevisionLink, layout.SignatureLink, layout.TagLink, layout.TagIndexLink)
-_FLAT_COUNT = 4000
-"""A prefix with at most so many keys is listed by one request after another; a larger one in parts, in parallel."""
+_FLAT_COUNT = 1999
+"""A prefix with at most so many keys is listed by two requests; a larger one in parts, in parallel."""
 
 
 class ListingVolume:
@@ -172,7 +172,7 @@ class ListingVolume:
             self.newest_seen = self._driver.now()
 
     def _list_parts(self, prefix: str) -> Iterator[list[Entry]]:
-        """List a prefix: a small one in one go, a large one by its children's first characters, in parallel.
+        """List a prefix: a small one in one go, a large one by the beginnings of its children's names, in parallel.
 
         Every part is a prefix of its own, so that the order in which the storage lists does not matter.
         """
@@ -192,7 +192,13 @@ class ListingVolume:
         while len(names) == 1 and names[0].endswith("/") and not names[0].startswith("_"):
             prefix += names[0]
             names = list(self._driver.list_dir(prefix))
-        return sorted({prefix + name[0] for name in names})
+        # None may be the beginning of another: an object's name, which no slash ends, is not cut any longer.
+        objects = [len(name) for name in names if not name.endswith("/")]
+        longest = min(objects) if objects else max(map(len, names), default=0)
+        length = 1
+        while length < longest and len({name[:length] for name in names}) < self.jobs:
+            length += 1
+        return sorted({prefix + name[:length] for name in names})
 
 
 class _RepositoryReader:

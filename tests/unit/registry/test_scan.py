@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, strategies
 
 from regstore import layout
 from regstore.digest import Digest, format_digest, parse_digest
+from regstore.registry import listing
 from regstore.registry.listing import ListingVolume
 from regstore.registry.local import LocalVolume
 from regstore.registry.scan import Blobs, Repository, Volume, upload_start
@@ -303,6 +304,38 @@ def test_a_tag_with_an_index_alone_is_damage_and_one_with_nothing_is_none() -> N
             assert [(d.kind, d.key) for d in repository.damage] == [("tag-link-missing", tag_link_key("app", "half"))]
             assert repository.tag_indexes == {"half": [parse_digest(DIGEST)]}
             assert [key for key, _, _ in repository.leftovers] == [f"{tag_link_key('app', 'new')}.5ca1ab1e.tmp"]
+
+
+@given(
+    names=strategies.sets(strategies.text("ab", min_size=1, max_size=5), max_size=30),
+    children=strategies.sets(strategies.text("ab", min_size=1, max_size=5), max_size=30),
+    jobs=strategies.integers(2, 16),
+)
+def test_a_listing_in_parts_has_every_key_once(names: set[str], children: set[str], jobs: int) -> None:
+    """Whatever lies there, also objects with names that others begin with."""
+    driver = MemoryDriver()
+    for key in names | {f"{name}/x" for name in children}:
+        driver.write(f"{layout.BLOBS}{key}", b"", 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "_FLAT_COUNT", 0)
+        blobs = ListingVolume(driver, jobs).list_blobs(lambda _: None)
+
+    assert sorted(blobs.strays) == sorted(entry.key for entry in driver.list(layout.BLOBS))
+
+
+def test_repositories_with_names_that_begin_alike_are_listed_in_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = MemoryRegistry(wrap=Counting)
+    expected = [f"team/service-{number:02}" for number in range(40)]
+    for name in expected:
+        bench.put(layer_link_key(name, DIGEST), DIGEST.encode())
+    assert isinstance(bench.driver, Counting)
+    bench.driver.reset()
+    monkeypatch.setattr(listing, "_FLAT_COUNT", 10)
+
+    assert ListingVolume(bench.driver, 16).list_repositories() == expected
+
+    assert bench.driver.counts["list"] == 1 + 40
 
 
 def test_a_link_removed_between_listing_and_reading_is_gone() -> None:
