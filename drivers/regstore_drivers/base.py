@@ -319,6 +319,14 @@ class HasServerCopy(Protocol):
 
 
 @runtime_checkable
+class HasSmallListing(Protocol):
+    """The storage lists up to a number of objects with one request, and takes a request for as many of the others."""
+
+    def list_small(self, prefix: str) -> list[Entry] | None:
+        """Return what `list` yields when one request tells all of it; None where there is more."""
+
+
+@runtime_checkable
 class HasMultipart(Protocol):
     """The storage keeps incomplete multipart uploads."""
 

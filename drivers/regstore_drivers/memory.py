@@ -11,6 +11,7 @@ import threading
 import time
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from regstore_drivers.errors import AlreadyExists, DriverError, InvalidKey, NotF
 from regstore_drivers.keys import check_key, check_prefix, sort_key
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Callable, Iterable, Iterator
 
 _PAGE_KEYS = 1000
@@ -34,7 +36,7 @@ class _Object:
 class MemoryDriver(Driver):
     """A driver over a dictionary.
 
-    Powers: HasClock, HasMultipart.
+    Powers: HasClock, HasMultipart, HasSmallListing.
 
     Args:
         name: the rest of its location.
@@ -76,6 +78,12 @@ class MemoryDriver(Driver):
             if len(page) < _PAGE_KEYS:
                 return
             after = names[-1]
+
+    def list_small(self, prefix: str) -> builtins.list[Entry] | None:
+        """Return the entries if they are one page at most. See `HasSmallListing.list_small`."""
+        check_prefix(prefix, "list_small", self.location)
+        found = [*islice(self._list(sort_key(prefix), b""), _PAGE_KEYS + 1)]
+        return found if len(found) <= _PAGE_KEYS else None
 
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield names one level down. See `ReadDriver.list_dir`."""

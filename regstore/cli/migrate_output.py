@@ -53,7 +53,8 @@ def show_plan(plan: MigrationPlan) -> None:
     if plan.features:
         click.echo(f"server    {_server_words(plan.features, plan.copies)}")
     if plan.is_server_side:
-        click.echo("          and copies the data from the source itself, without this host")
+        large = f" above {human_bytes(plan.streamed_bytes)}" if plan.streamed_bytes else ""
+        click.echo(f"          and copies data{large} from the source itself, without this host")
     if plan.estimate:
         rate = human_bytes(plan.estimate.bytes_per_second)
         words = f"{rate} and {plan.estimate.links_per_second:.0f} links a second"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from regstore._version import __version__
 from regstore.digest import format_digest
 from regstore.outfile import write_lines
+from regstore.transfer import SMALL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +76,11 @@ class MigrationPlan:
     def total_bytes(self) -> int:
         """The bytes of the data that are to be copied."""
         return sum(self.blobs.values())
+
+    @property
+    def streamed_bytes(self) -> int:
+        """Data up to so many bytes pass this host also where the server copies."""
+        return 0 if self.copies and self.copies.has_checksums else SMALL_BYTES
 
     @property
     def link_count(self) -> int:

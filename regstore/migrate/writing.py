@@ -131,7 +131,9 @@ class Writing:
             self._failures[digest] = ("missing", "it is gone since it was listed")
         if not items:
             return
-        server = ServerCopying(self._source.driver, self._driver, plan.occupied) if plan.is_server_side else None
+        server = None
+        if plan.is_server_side:
+            server = ServerCopying(self._source.driver, self._driver, plan.occupied, plan.streamed_bytes)
         self._progress.start(f"{len(items)} blobs", sum(item.size for item in items), "B")
         with target.durably():
             outcomes = copy_blobs(

@@ -25,7 +25,7 @@ from regstore.registry.scan import (
     upload_start,
 )
 from regstore.work import map_bounded
-from regstore_drivers.base import HasClock, HasMultipart
+from regstore_drivers.base import HasClock, HasMultipart, HasSmallListing
 from regstore_drivers.errors import NotFound
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from regstore_drivers.base import Entry, MultipartUpload, ReadDriver
 
 _LINKS = (layout.LayerLink, layout.RevisionLink, layout.SignatureLink, layout.TagLink, layout.TagIndexLink)
-_FLAT_COUNT = 1999
-"""A prefix with at most so many keys is listed by two requests; a larger one in parts, in parallel."""
+_GROUP_COUNT = 1000
 
 
 class ListingVolume:
@@ -176,16 +175,15 @@ class ListingVolume:
 
         Every part is a prefix of its own, so that the order in which the storage lists does not matter.
         """
-        listing = self._driver.list(prefix)
-        first = list(islice(listing, _FLAT_COUNT + 1))
-        if len(first) <= _FLAT_COUNT or self.jobs <= 1:
-            yield first
-            while part := list(islice(listing, _FLAT_COUNT)):
-                yield part
-            return
-        del first, listing
-        parts = self._parts_of(prefix)
-        yield from map_bounded(lambda part: list(self._driver.list(part)), parts, self.jobs)
+        if self.jobs <= 1 or not isinstance(self._driver, HasSmallListing):
+            listing = self._driver.list(prefix)
+            while group := list(islice(listing, _GROUP_COUNT)):
+                yield group
+        elif (small := self._driver.list_small(prefix)) is not None:
+            yield small
+        else:
+            parts = self._parts_of(prefix)
+            yield from map_bounded(lambda part: list(self._driver.list(part)), parts, self.jobs)
 
     def _parts_of(self, prefix: str) -> list[str]:
         names = list(self._driver.list_dir(prefix))

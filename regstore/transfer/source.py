@@ -19,6 +19,7 @@ from regstore.inventory.survey import Survey
 from regstore.registry.scan import parse_link
 from regstore.transfer.catalogue import SOURCE_CATALOGUE, ImageFinding, source_finding
 from regstore.transfer.contents import Contents, Tag, encode_contents, parse_contents
+from regstore.work import map_bounded
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.errors import NotFound
 
@@ -91,6 +92,7 @@ class Source:
     ) -> None:
         self._registry = registry
         self._state = state
+        self._jobs = jobs
         self._progress = progress
         self._cancel = cancel
         self._is_wanted = is_wanted
@@ -265,20 +267,25 @@ class Source:
     def reread_tags(self) -> list[ImageFinding]:
         """Say which tags were moved or deleted since they were read."""
         found: list[ImageFinding] = []
-        driver = self._registry.driver
-        for name, tags in self.iter_tags():
-            self._cancel.check()
-            for tag, meant in tags.items():
-                try:
-                    now = parse_link(driver.read(layout.TagLink(name, tag).key))
-                except NotFound:
-                    detail = f"it meant {format_digest(meant.digest)}, which this snapshot has"
-                    found.append(source_finding("tag-deleted", f"{name}:{tag}", detail))
-                    continue
-                if now is not None and now != meant.digest:
-                    detail = f"from {format_digest(meant.digest)}, which this snapshot has, to {format_digest(now)}"
-                    found.append(source_finding("tag-moved", f"{name}:{tag}", detail))
+        tags = ((name, tag, meant.digest) for name, tags in self.iter_tags() for tag, meant in tags.items())
+        self._progress.start("reading tags again", self.counts.tag_count)
+        for change in map_bounded(lambda one: self._reread_tag(*one), tags, self._jobs):
+            self._progress.advance()
+            if change is not None:
+                found.append(change)
+        self._progress.finish()
         return found
+
+    def _reread_tag(self, name: str, tag: str, meant: Digest) -> ImageFinding | None:
+        self._cancel.check()
+        was = f"{format_digest(meant)}, which was copied"
+        try:
+            now = parse_link(self._registry.driver.read(layout.TagLink(name, tag).key))
+        except NotFound:
+            return source_finding("tag-deleted", f"{name}:{tag}", f"it meant {was}")
+        if now is None or now == meant:
+            return None
+        return source_finding("tag-moved", f"{name}:{tag}", f"from {was}, to {format_digest(now)}")
 
     def attributes(self) -> dict[str, int]:
         """Return owner and modes of the registry's tree, on a file system."""

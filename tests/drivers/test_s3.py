@@ -20,6 +20,7 @@ from regstore_drivers.base import (
     HasClock,
     HasMultipart,
     HasServerCopy,
+    HasSmallListing,
     HasStoredChecksum,
     HasVersions,
     MultipartUpload,
@@ -405,7 +406,7 @@ def test_invalid_prefixes_are_refused(s3_driver: S3Driver) -> None:
 
 
 def test_powers(s3_driver: S3Driver) -> None:
-    for power in (HasClock, HasMultipart, HasServerCopy, HasVersions, HasStoredChecksum):
+    for power in (HasClock, HasMultipart, HasServerCopy, HasSmallListing, HasVersions, HasStoredChecksum):
         assert isinstance(s3_driver, power)
 
 

@@ -79,6 +79,22 @@ def test_a_small_object_is_read(fake: FakeS3, driver: S3Driver) -> None:
     assert not [name for name in fake.requests[0].headers if name in ("x-amz-storage-class", "x-amz-acl")]
 
 
+def test_the_kept_time_of_a_small_object_comes_with_it(fake: FakeS3, driver: S3Driver) -> None:
+    kept = {"x-amz-meta-mtime": "1700000000.5"}
+    small, large = body(b"hello"), body(bytes(SMALL_BYTES + 1))
+    fake.reply(Reply(body=small.body, headers=small.headers | kept), small)
+    assert driver.kept_mtime_ns("a") == 1_700_000_000_500_000_000
+    assert driver.kept_mtime_ns("a") is None
+    assert clients(fake) == ["obstore", "obstore"]
+
+    fake.reply(large, Reply(headers={"Content-Length": "5", "Last-Modified": HTTP_TIME} | kept))
+    assert driver.kept_mtime_ns("a") == 1_700_000_000_500_000_000
+    assert [(one.method, client) for one, client in zip(fake.requests, clients(fake), strict=True)][2:] == [
+        ("GET", "obstore"),
+        ("HEAD", "boto3"),
+    ]
+
+
 def test_a_panic_is_a_failure_and_an_interruption_is_none(
     fake: FakeS3, driver: S3Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,6 +205,23 @@ def test_start_after_stands_in_the_first_request_only(fake: FakeS3, fake_driver:
     assert [request.query.get("start-after") for request in fake.requests] == ["root/a", None]
 
 
+def test_a_small_listing_takes_one_request_and_a_longer_one_is_none(fake: FakeS3, fake_driver: S3Driver) -> None:
+    fake.reply(
+        listing(["root/b", "root/a"]),
+        listing(["root/a", "root/b"], token="t"),
+        listing(["root/a", "root/a"]),
+        listing(["root/a"], KeyCount=2),
+    )
+
+    assert [entry.key for entry in fake_driver.list_small("") or ()] == ["a", "b"]
+    assert fake_driver.list_small("") is None
+    with pytest.raises(DriverError, match="came twice"):
+        fake_driver.list_small("")
+    with pytest.raises(DriverError, match="page of 2 keys has 1"):
+        fake_driver.list_small("")
+    assert len(fake.requests) == 4
+
+
 def test_other_servers_are_asked_again_without_start_after(open_s3: OpenS3) -> None:
     with running_fake_s3("nginx/1.25.3") as fake:
         fake.reply(listing(["root/v2"]), listing(["root/v1/a", "root/v2"], token="t"), listing(["root/v1-alpine/a"]))

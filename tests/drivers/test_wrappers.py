@@ -21,6 +21,7 @@ from regstore_drivers.base import (
     HasMultipart,
     HasMultipartResume,
     HasServerCopy,
+    HasSmallListing,
     HasStoredChecksum,
     HasVersions,
     MultipartUpload,
@@ -39,6 +40,7 @@ POWERS = (
     HasMultipart,
     HasMultipartResume,
     HasServerCopy,
+    HasSmallListing,
     HasStoredChecksum,
     HasVersions,
 )
@@ -98,13 +100,13 @@ class TestPowers:
     @pytest.mark.parametrize("name", WRAPPERS)
     def test_a_wrapper_has_those_of_its_driver_but_no_local_path(self, name: str, tmp_path: Path) -> None:
         wrap = WRAPPERS[name]
-        assert powers_of(wrap(MemoryDriver())) == {HasClock, HasMultipart}
+        assert powers_of(wrap(MemoryDriver())) == {HasClock, HasMultipart, HasSmallListing}
         assert powers_of(wrap(FilesystemDriver(str(tmp_path)))) == {HasCapacity, HasDirectories}
         assert powers_of(wrap(Mighty())) == {*POWERS} - {HasLocalPath}
         assert powers_of(wrap(wrap(Mighty()))) == {*POWERS} - {HasLocalPath}
 
     def test_read_only_has_those_that_read(self, tmp_path: Path) -> None:
-        assert powers_of(ReadOnly(MemoryDriver())) == {HasClock, HasMultipart}
+        assert powers_of(ReadOnly(MemoryDriver())) == {HasClock, HasMultipart, HasSmallListing}
         assert powers_of(ReadOnly(FilesystemDriver(str(tmp_path)))) == {HasCapacity, HasLocalPath}
         assert powers_of(ReadOnly(Mighty())) == {*POWERS} - {HasDirectories, HasMultipartResume, HasServerCopy}
 

@@ -66,6 +66,13 @@ class Stored(NamedTuple):
     version: str | None
 
 
+class Fetched(NamedTuple):
+    """A small object, and what belongs to it: its headers and metadata by name."""
+
+    data: bytes
+    attributes: Mapping[str, str]
+
+
 class FailedError(Exception):
     """It did not succeed.
 
@@ -167,7 +174,7 @@ class Fast:
         version = answer["version"]
         return Stored((answer["e_tag"] or "").strip('"') or None, None if version == "null" else version)
 
-    def get(self, full: str) -> bytes | None:
+    def get(self, full: str) -> Fetched | None:
         """Return an object; None when it is large, did not come, or cannot be told from something else."""
         if self._failures["get"] >= FAILURES_MAX:
             return None
@@ -186,7 +193,7 @@ class Fast:
             self._count_failure("get")
             return None
         self._failures["get"] = 0
-        return data
+        return Fetched(data, answer.attributes)
 
     def _raise_foreign(self, error: BaseException) -> None:
         """Raise what is no failure of obstore: a panic of its, which is no Exception, is one."""

@@ -60,11 +60,16 @@ class Listing:
         found = self._objects(page)
         for page in pages:
             found += self._objects(page)
-        found.sort(key=_key)
-        for entry, following in pairwise(found):
-            if entry.key == following.key:
-                raise self._broken(f"{entry.key!r} came twice")
-        yield from (entry for entry in found if entry.key > start_after)
+        yield from (entry for entry in self._sorted(found) if entry.key > start_after)
+
+    def one_page(self) -> list[Entry] | None:
+        """Return the objects in byte order, or None where one request does not tell all of them.
+
+        Raises:
+            DriverError: the listing contradicts itself.
+        """
+        page = next(self._pages())
+        return None if page["IsTruncated"] else self._sorted(self._objects(page))
 
     def names(self) -> Iterator[str]:
         """Yield the names one level below the prefix, in byte order."""
@@ -77,6 +82,13 @@ class Listing:
                 names.add(item["Prefix"][start:])
         names.discard("")
         yield from sorted(names)
+
+    def _sorted(self, found: list[Entry]) -> list[Entry]:
+        found.sort(key=_key)
+        for entry, following in pairwise(found):
+            if entry.key == following.key:
+                raise self._broken(f"{entry.key!r} came twice")
+        return found
 
     def _in_order(self, page: dict[str, Any] | None, pages: Iterator[dict[str, Any]], after: str) -> Iterator[Entry]:
         previous = after[len(self._root) :]

@@ -19,9 +19,11 @@ from regstore_drivers.s3.listing import Listing
 from regstore_drivers.s3.stream import BUFFER_BYTES, Body
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Iterator
 
     from regstore_drivers.base import Entry
+    from regstore_drivers.s3.fast import Fetched
     from regstore_drivers.s3.options import S3Options
     from regstore_drivers.s3.stream import MakeError
 
@@ -79,6 +81,16 @@ class S3Reader(ReadDriver):
         self._check_prefix("list", prefix)
         return Listing(self._connection, "list", prefix, self._root).entries(start_after)
 
+    def list_small(self, prefix: str) -> builtins.list[Entry] | None:
+        """Return the objects whose key starts with `prefix` if they are 1,000 at most, with one request. See
+        `HasSmallListing`.
+
+        Raises:
+            DriverError: the listing failed, or contradicts itself.
+        """
+        self._check_prefix("list_small", prefix)
+        return Listing(self._connection, "list_small", prefix, self._root).one_page()
+
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield the names one level below `prefix`, in byte order.
 
@@ -98,9 +110,9 @@ class S3Reader(ReadDriver):
             TooLarge: it has more than `limit` bytes.
             ShortRead: not all of it came.
         """
-        data = self._get_fast("read", key)
-        if data is not None and len(data) <= limit:
-            return data
+        fetched = self._get_fast("read", key)
+        if fetched is not None and len(fetched.data) <= limit:
+            return fetched.data
         body = self._get("read", key)
         with io.BufferedReader(body, BUFFER_BYTES) as stream:
             if body.size > limit:
@@ -117,9 +129,9 @@ class S3Reader(ReadDriver):
         if offset < 0 or (length is not None and length < 0):
             raise self._error("open", key, DriverError, f"no range: offset {offset}, length {length}")
         if offset == 0 and length is None:
-            data = self._get_fast("open", key)
-            if data is not None:
-                return io.BytesIO(data)
+            fetched = self._get_fast("open", key)
+            if fetched is not None:
+                return io.BytesIO(fetched.data)
             return io.BufferedReader(self._get("open", key), BUFFER_BYTES)
         if length != 0:
             try:
@@ -168,13 +180,14 @@ class S3Reader(ReadDriver):
         return whole_sha256(self._head("stored_checksum", key, ChecksumMode="ENABLED"))
 
     def kept_mtime_ns(self, key: str) -> int | None:
-        """Return the time in the metadata, as rclone and `S3Driver.write` write it, with one HEAD.
+        """Return the time in the metadata, as rclone and `S3Driver.write` write it, with one request.
 
         Raises:
             NotFound: there is no such object.
         """
-        text = self._head("kept_mtime_ns", key).get("Metadata", {}).get("mtime", "")
-        match = _MTIME.fullmatch(text)
+        fetched = self._get_fast("kept_mtime_ns", key)
+        kept = fetched.attributes if fetched else self._head("kept_mtime_ns", key).get("Metadata", {})
+        match = _MTIME.fullmatch(kept.get("mtime", ""))
         return int(match[1]) * 10**9 + int((match[2] or "")[:9].ljust(9, "0")) if match else None
 
     def _head(self, operation: str, key: str, **more: str) -> dict[str, Any]:
@@ -209,7 +222,7 @@ class S3Reader(ReadDriver):
                 reason = "there is no such bucket; check its name, the endpoint and the region"
                 raise self._error(operation, key, Unreachable, reason) from error
 
-    def _get_fast(self, operation: str, key: str) -> bytes | None:
+    def _get_fast(self, operation: str, key: str) -> Fetched | None:
         full = self._full(operation, key)
         fast = self._connection.fast(full, 0)
         return fast.get(full) if fast else None

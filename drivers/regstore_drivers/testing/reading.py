@@ -13,6 +13,7 @@ from regstore_drivers.base import (
     HasClock,
     HasLocalPath,
     HasMultipart,
+    HasSmallListing,
     HasStoredChecksum,
     HasVersions,
     ReadDriver,
@@ -148,8 +149,21 @@ class Listing(ReadBasis):
         keys = [f"many/{number // 100:02}/{number:06}" for number in range(self.many_keys)]
         put(store, *keys, content=b"")
         assert keys_of(driver.list("many/")) == keys
+        if isinstance(driver, HasSmallListing):
+            assert driver.list_small("many/") in (None, [*driver.list("many/")])
         assert keys_of(driver.list("many/", keys[self.many_keys // 2])) == keys[self.many_keys // 2 + 1 :]
         assert [*driver.list_dir("many/")] == [f"{number:02}/" for number in range((self.many_keys + 99) // 100)]
+
+    def test_a_small_listing_is_the_whole_one(self, driver: ReadDriver, store: Driver) -> None:
+        if not isinstance(driver, HasSmallListing):
+            return
+        assert driver.list_small("") == []
+        put(store, *reversed(SIBLINGS))
+        for prefix in ("", "r", "r/", "r/v1", "r/v1/", "t", "x"):
+            assert driver.list_small(prefix) == [*driver.list(prefix)]
+        for prefix in INVALID_PREFIXES:
+            with raises(InvalidKey, driver, "list_small", prefix):
+                driver.list_small(prefix)
 
     def test_list_dir_is_in_byte_order_of_the_name_with_its_slash(self, driver: ReadDriver, store: Driver) -> None:
         put(store, *SIBLINGS)

@@ -16,6 +16,7 @@ from regstore_drivers.base import (
     HasMultipartResume,
     HasMultipartSize,
     HasServerCopy,
+    HasSmallListing,
     HasStoredChecksum,
     HasVersions,
     HasWriteFeatures,
@@ -35,6 +36,7 @@ READ_POWERS: dict[type, tuple[str, ...]] = {
     HasClock: ("now",),
     HasKeptTime: ("kept_mtime_ns",),
     HasMultipartSize: ("multipart_size",),
+    HasSmallListing: ("list_small",),
     HasStoredChecksum: ("stored_checksum",),
     HasVersions: ("is_versioned",),
 }

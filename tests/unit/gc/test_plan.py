@@ -37,6 +37,12 @@ DIGEST = images.digest_of(LAYER)
 
 
 @pytest.fixture
+def _listings_have_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make two keys more than a page."""
+    monkeypatch.setattr("regstore_drivers.memory._PAGE_KEYS", 1)
+
+
+@pytest.fixture
 def bench() -> MemoryRegistry:
     """A registry with one tagged image, pushed long ago."""
     made = MemoryRegistry()
@@ -590,8 +596,9 @@ def test_what_is_remembered_saves_reads_and_changes_no_plan(bench: MemoryRegistr
     assert [key for key in reads if "/blobs/" in key] == []
 
 
-@pytest.mark.parametrize("operation", ["list", "list_dir", "read", "stat", "now"])
+@pytest.mark.parametrize("operation", ["list", "list_dir", "list_small", "read", "stat", "now"])
 @pytest.mark.parametrize("error", [Unavailable, PermissionDenied, DriverError])
+@pytest.mark.usefixtures("_listings_have_pages")
 def test_a_storage_error_stops_a_plan_and_a_run(operation: str, error: type[DriverError]) -> None:
     bench = MemoryRegistry(wrap=Faulty)
     bench.time = NOW - 9 * DAY
@@ -611,6 +618,7 @@ def test_a_storage_error_stops_a_plan_and_a_run(operation: str, error: type[Driv
 
 
 @pytest.mark.parametrize("nth", range(1, 12))
+@pytest.mark.usefixtures("_listings_have_pages")
 def test_a_listing_that_fails_on_the_way_stops_a_run(nth: int) -> None:
     bench = MemoryRegistry(wrap=Faulty)
     bench.time = NOW - 9 * DAY

@@ -14,11 +14,11 @@ from hypothesis import given, strategies
 
 from regstore import layout
 from regstore.digest import Digest, format_digest, parse_digest
-from regstore.registry import listing
 from regstore.registry.listing import ListingVolume
 from regstore.registry.local import LocalVolume
 from regstore.registry.scan import Blobs, Repository, Volume, upload_start
 from regstore.state import NOTHING_KNOWN, Known
+from regstore_drivers import memory
 from regstore_drivers.base import HasLocalPath
 from regstore_drivers.errors import DriverError, NotFound, TooLarge
 from regstore_drivers.filesystem import FilesystemDriver
@@ -212,7 +212,7 @@ def test_a_large_volume_costs_listings_only() -> None:
         layers = [volume.scan_repository(name, NOTHING_KNOWN).layers for name in names]
         seen.append((sorted(digests_of(blobs)), names, layers))
         assert sum(ticks) == blobs.count == 2300
-        assert set(bench.driver.counts) <= {"list", "list_dir", "now"}
+        assert set(bench.driver.counts) <= {"list", "list_dir", "list_small", "now"}
         # One request for each first character where a listing is taken apart, and what finds them.
         assert sum(bench.driver.counts.values()) <= (4 if volume.jobs == 1 else 4 + 16 + 16 + 8)
     assert seen[0] == seen[1]
@@ -318,7 +318,7 @@ def test_a_listing_in_parts_has_every_key_once(names: set[str], children: set[st
         driver.write(f"{layout.BLOBS}{key}", b"", 0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listing, "_FLAT_COUNT", 0)
+        patch.setattr(memory, "_PAGE_KEYS", 1)
         blobs = ListingVolume(driver, jobs).list_blobs(lambda _: None)
 
     assert sorted(blobs.strays) == sorted(entry.key for entry in driver.list(layout.BLOBS))
@@ -331,11 +331,24 @@ def test_repositories_with_names_that_begin_alike_are_listed_in_parallel(monkeyp
         bench.put(layer_link_key(name, DIGEST), DIGEST.encode())
     assert isinstance(bench.driver, Counting)
     bench.driver.reset()
-    monkeypatch.setattr(listing, "_FLAT_COUNT", 10)
+    monkeypatch.setattr(memory, "_PAGE_KEYS", 10)
 
     assert ListingVolume(bench.driver, 16).list_repositories() == expected
 
-    assert bench.driver.counts["list"] == 1 + 40
+    assert bench.driver.counts == {"list_small": 1, "list_dir": 2, "list": 40, "now": 1}
+
+
+def test_a_small_volume_is_listed_by_one_request_for_each_half() -> None:
+    bench = MemoryRegistry(wrap=Counting)
+    image = bench.writer.push_image("app", "latest", [LAYER], b"{}")
+    assert isinstance(bench.driver, Counting)
+    bench.driver.reset()
+    volume = ListingVolume(bench.driver, 16)
+
+    assert volume.list_repositories() == ["app"]
+    assert parse_digest(image.digest) in set().union(*volume.list_blobs(lambda _: None).iter_shards())
+
+    assert bench.driver.counts == {"list_small": 2, "now": 2}
 
 
 def test_a_link_removed_between_listing_and_reading_is_gone() -> None:
