@@ -192,7 +192,7 @@ EXAMPLES
         "registry_urls",
         multiple=True,
         metavar="URL",
-        help="With --cut-over: a replica that must be stopped or read-only, instead of reading SRC twice.",
+        help="With --cut-over: a replica that must be stopped or, which spares reading SRC twice, read-only.",
     ),
     click.option("--owner", metavar="UID:GID", help="Owner of what is written (default: that of DST)."),
     click.option("--mode", metavar="MODE", help="Mode of directories, such as 0755; files get it without x."),

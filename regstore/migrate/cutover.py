@@ -58,8 +58,9 @@ def cut_over(
 
     Args:
         source, target, options: as of a `Migration`.
-        registry_urls: every replica of the registry: each must be stopped or answer 405 to a push. Without them the
-            source is read twice, and must not have changed in between.
+        registry_urls: every replica of the registry: each must be stopped or answer 405 to a push. Without them, or
+            where one is stopped, the source is read twice, and must not have changed in between: nothing tells a
+            stopped registry from a mistyped address.
         progress, cancel: told and asked.
         quiet_seconds: how long nothing may change where it is read twice.
 
@@ -116,14 +117,15 @@ def _iter_uploads(driver: ReadDriver, source: Source) -> Iterator[tuple[str, int
 
 def _prove_quiet(eye: _Eye, urls: Sequence[str], repository: str, quiet_seconds: float) -> _Sight:
     """See that nobody pushes, and return what the source looks like now."""
+    read_only_count = 0
     for url in urls:
         api = RegistryApi(url)
         try:
-            api.prove_quiet(repository)
+            read_only_count += api.prove_quiet(repository)
         finally:
             api.close()
     first = eye.look()
-    if urls:
+    if urls and read_only_count == len(urls):
         return first
     eye.wait(quiet_seconds)
     second = eye.look()

@@ -86,8 +86,11 @@ class RegistryApi:
         self._client.check_access(status)
         return status
 
-    def prove_quiet(self, repository: str) -> None:
+    def prove_quiet(self, repository: str) -> bool:
         """See that nobody can push through it: the port is closed, or a manifest and an upload are answered by 405.
+
+        Returns:
+            Whether it says so itself; False where nothing listens, so that only the operator knows that it was there.
 
         Raises:
             RefusedError: neither is so.
@@ -100,14 +103,14 @@ class RegistryApi:
                 status, headers = self._request("POST", f"/v2/{repository}/blobs/uploads/")
         except StorageFailedError as error:
             if isinstance(error.__cause__, ConnectionRefusedError):
-                return
+                return False
             raise RefusedError(
                 f"cannot tell whether {self.url} is quiet: {error}",
                 hint="name the address on which it listens, or leave the URL out if it is stopped",
                 code="not-quiet",
             ) from error
         if status == 405:
-            return
+            return True
         if status == 202 and (location := headers.get("location")):
             parts = urlsplit(location)
             self._request("DELETE", f"{parts.path}?{parts.query}", is_whole_path=True)

@@ -550,8 +550,12 @@ def test_a_read_only_registry_is_quiet_by_its_own_word(
     with make_registry(root=old) as registry, Pusher(registry.url) as client:
         client.push_image("app", "v1", layers(2, "app"))
         move.command("run", "--cut-over", "--registry-url", registry.url).expect_error(3, "not-quiet", "readonly")
+        with clients(registry.url, 1):  # the address that is given is another one
+            mistyped = move.command("run", "--cut-over", "--registry-url", "http://127.0.0.1:1")
+            mistyped.expect_error(3, "not-quiet", "still changes")
     with make_registry(root=old, readonly=True) as registry:
         started = time.monotonic()
-        done = move.command("run", "--cut-over", "--registry-url", registry.url, "--json").expect(0)
+        words = ("--cut-over", "--mirror", "--max-delete", "none", "--registry-url", registry.url, "--json")
+        done = move.command("run", *words).expect(0)
         assert time.monotonic() - started < 5
     assert done.json["verification"]["is_equal"]
