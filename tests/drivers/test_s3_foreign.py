@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import random
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
-from fixtures_s3 import OpenS3
+from fixtures_s3 import OpenS3, S3Store
 from regstore_drivers.base import CopyFeatures, Entry, MultipartUpload
 from regstore_drivers.errors import CopyRefused, DriverError, NotFound, Unavailable
 from regstore_drivers.s3 import S3Driver, S3Options
@@ -18,6 +20,7 @@ from support.moto_s3 import MotoServer
 
 pytestmark = pytest.mark.usefixtures("one_try")
 
+MIB = 1024**2
 GIB = 1024**3
 SHA256 = base64.b64encode(hashlib.sha256(b"hello").digest()).decode()
 DIGEST = f"sha256:{hashlib.sha256(b'hello').hexdigest()}"
@@ -28,6 +31,10 @@ COMPLETED = Reply(body=b"<CompleteMultipartUploadResult><ETag>whole-2</ETag></Co
 NO_CONTENT = Reply(204)
 
 
+class Killed(Exception):  # noqa: N818
+    """Stands for the death of the process."""
+
+
 def copied(more: str = "", etag: str = "copy") -> Reply:
     return Reply(body=f"<CopyObjectResult><ETag>{etag}</ETag>{more}</CopyObjectResult>".encode())
 
@@ -35,7 +42,8 @@ def copied(more: str = "", etag: str = "copy") -> Reply:
 def foreign(driver: S3Driver, source: Entry = SOURCE) -> ForeignCopy:
     """Make a copy whose limits a test may choose."""
     origin = S3Options(bucket="other", prefix="old")
-    return ForeignCopy(driver._connection, origin, source, "new", "root/new", driver._on_begin)
+    begun = driver._begun.get("new")
+    return ForeignCopy(driver._connection, origin, source, "new", "root/new", driver._on_begin, begun)
 
 
 def elsewhere(fake: FakeS3) -> str:
@@ -127,17 +135,16 @@ def test_a_large_object_is_copied_in_ranges(fake: FakeS3, fake_driver: S3Driver)
     begun: list[MultipartUpload] = []
     fake_driver.watch_multipart(begun.append)
     fake_driver._connection.has_conditions = True
-    mib = 1024 * 1024
     fake.reply(CREATED, PART_COPIED, PART_COPIED, PART_COPIED, COMPLETED)
 
-    assert foreign(fake_driver, replace(SOURCE, size=2 * mib + 1)).run(single_max=10, part_min=mib) is None
+    assert foreign(fake_driver, replace(SOURCE, size=2 * MIB + 1)).run(single_max=10, part_min=MIB) is None
 
     created, *parts, completed = fake.requests
     assert "x-amz-copy-source" not in created.headers
     assert [part.headers["x-amz-copy-source-range"] for part in parts] == [
-        f"bytes=0-{mib - 1}",
-        f"bytes={mib}-{2 * mib - 1}",
-        f"bytes={2 * mib}-{2 * mib}",
+        f"bytes=0-{MIB - 1}",
+        f"bytes={MIB}-{2 * MIB - 1}",
+        f"bytes={2 * MIB}-{2 * MIB}",
     ]
     assert {part.headers["x-amz-copy-source-if-match"] for part in parts} == {ETAG}
     assert completed.headers["if-none-match"] == "*"
@@ -183,6 +190,62 @@ def test_a_copy_in_parts_that_fails_is_aborted(fake: FakeS3, fake_driver: S3Driv
     fake.reply(CREATED, PART_COPIED, error(501, "NotImplemented"), COMPLETED)
     foreign(fake_driver).run(single_max=1)
     assert "if-none-match" not in fake.requests[-1].headers
+
+
+@pytest.mark.parametrize("s3_store", ["moto", pytest.param("seaweed", marks=pytest.mark.s3)], indirect=True)
+def test_a_copy_in_parts_is_gone_on_with(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = s3_store.driver("old"), s3_store.driver("new")
+    data = random.Random(1).randbytes(17 * MIB)
+    source = old.write("large", data, len(data))
+    monkeypatch.setattr("regstore_drivers.s3.foreign.ForeignCopy.run.__defaults__", (5 * MIB, 5 * MIB))
+    asked: list[int] = []
+    dies = [True]
+
+    def note(params: dict[str, int], **_: object) -> None:
+        if dies[0] and params["PartNumber"] == 3:
+            raise Killed
+        asked.append(params["PartNumber"])
+
+    new._connection.copying_client.meta.events.register("before-parameter-build.s3.UploadPartCopy", note)
+    with monkeypatch.context() as patch:
+        patch.setattr("regstore_drivers.s3.foreign.aborting", lambda *_: nullcontext())
+        with pytest.raises(Killed):
+            new.copy_from(source, old.location, "large")
+    (upload,) = new.list_multipart("large")
+    dies[0] = False
+
+    new.resume_multipart(upload)
+    new.copy_from(source, old.location, "large")
+
+    assert asked == [1, 2, 3, 4]
+    assert new.read("large", len(data)) == data
+    assert list(new.list_multipart("")) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "requests"),
+    [
+        (f"<Size>{MIB}</Size>", ["GET", "PUT", "POST"]),
+        ("<Size>2</Size>", ["GET", "PUT", "PUT", "POST"]),
+        (f"<Size>{MIB}</Size><ChecksumSHA256>{SHA256}</ChecksumSHA256>", ["GET", "POST", "PUT", "PUT", "POST"]),
+        (None, ["GET", "POST", "PUT", "PUT", "POST"]),
+    ],
+    ids=["the same size", "another size", "to be sent", "none"],
+)
+def test_only_parts_of_a_copy_with_the_same_size_are_used(
+    fake: FakeS3, fake_driver: S3Driver, part: str | None, requests: list[str]
+) -> None:
+    is_new = requests.count("POST") == 2
+    parts = f"<Part><PartNumber>1</PartNumber><ETag>there</ETag>{part}</Part>" if part else ""
+    found = Reply(body=f"<ListPartsResult><IsTruncated>false</IsTruncated>{parts}</ListPartsResult>".encode())
+    answers = {"GET": [found], "PUT": [PART_COPIED] * 2, "POST": [CREATED, COMPLETED] if is_new else [COMPLETED]}
+    fake.reply(*(answers[method].pop(0) for method in requests))
+    fake_driver.resume_multipart(MultipartUpload("new", "upload-0", 0.0))
+
+    foreign(fake_driver, replace(SOURCE, size=2 * MIB)).run(single_max=1, part_min=MIB)
+
+    assert [request.method for request in fake.requests] == requests
+    assert fake.requests[-1].query["uploadId"] == ("upload-1" if is_new else "upload-0")
 
 
 def test_what_a_server_can_is_probed_with_copies_that_are_deleted(fake: FakeS3, fake_driver: S3Driver) -> None:

@@ -13,6 +13,10 @@ from regstore_drivers.s3.errors import answer_of, required
 from regstore_drivers.s3.upload import aborting, part_size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_s3.type_defs import PartTypeDef
+
     from regstore_drivers.s3.connection import Connection
     from regstore_drivers.s3.stream import MakeError
 
@@ -85,7 +89,9 @@ class Copy:
             client.complete_multipart_upload(**self._where, UploadId=upload_id, MultipartUpload={"Parts": parts})
 
 
-def copy_parts(client: Any, where: dict[str, Any], size: int, part_min: int) -> list[dict[str, Any]]:
+def copy_parts(
+    client: Any, where: dict[str, Any], size: int, part_min: int, finished: Mapping[int, PartTypeDef] | None = None
+) -> list[dict[str, Any]]:
     """Let the server copy an object of that size into an upload, and return the parts for its completion.
 
     Args:
@@ -93,6 +99,7 @@ def copy_parts(client: Any, where: dict[str, Any], size: int, part_min: int) -> 
         where: the parameters that name the upload and the source.
         size: bytes of the source.
         part_min: the size of the parts, as long as 10,000 of them are enough.
+        finished: the parts that are there by their numbers: one with the right size is not copied again.
 
     Raises:
         BotoCoreError, ClientError: it failed; the caller aborts the upload.
@@ -101,6 +108,10 @@ def copy_parts(client: Any, where: dict[str, Any], size: int, part_min: int) -> 
     parts = []
     for number, first in enumerate(range(0, size, step), 1):
         last = min(first + step, size) - 1
+        there = finished.get(number) if finished else None
+        if there and there.get("Size") == last - first + 1:
+            parts.append({"PartNumber": number, "ETag": required(there, "ETag")})
+            continue
         answer = client.upload_part_copy(**where, PartNumber=number, CopySourceRange=f"bytes={first}-{last}")
         parts.append({"PartNumber": number, "ETag": required(required(answer, "CopyPartResult"), "ETag")})
     return parts

@@ -176,6 +176,8 @@ class S3Driver(S3Reader, Driver):
     def copy_from(self, source: Entry, location: str, key: str) -> str | None:
         """Copy from another bucket or prefix on the server, in parts above 5 GiB. See `HasServerCopy.copy_from`.
 
+        Parts are gone on with after `resume_multipart`; that they are the same only their numbers and sizes tell.
+
         Raises:
             CopyRefused: the server may not or cannot copy from there.
             NotFound: there is no such source.
@@ -193,7 +195,8 @@ class S3Driver(S3Reader, Driver):
 
     def _foreign_copy(self, source: Entry, location: str, key: str) -> ForeignCopy:
         full = self._full("copy_from", key)
-        return ForeignCopy(self._connection, parse_url(location), source, key, full, self._on_begin)
+        begun = self._begun.get(key)
+        return ForeignCopy(self._connection, parse_url(location), source, key, full, self._on_begin, begun)
 
     def move(self, src: str, dst: str) -> None:
         """Copy, compare size and (where both are an MD5) entity tag, and delete `src`.

@@ -14,10 +14,13 @@ from regstore_drivers.s3.attributes import attributes_of_new
 from regstore_drivers.s3.copying import COPY_PART_MIN_BYTES, copy_parts
 from regstore_drivers.s3.entries import whole_sha256
 from regstore_drivers.s3.errors import answer_of, is_refusal, required, translated
+from regstore_drivers.s3.finished import finished_parts
 from regstore_drivers.s3.upload import aborting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from mypy_boto3_s3.type_defs import PartTypeDef
 
     from regstore_drivers.base import Entry
     from regstore_drivers.s3.connection import Connection
@@ -45,6 +48,7 @@ class ForeignCopy:
         key: where to, for errors.
         full: its key in the bucket.
         on_begin: called with an upload in parts before the first of them is copied.
+        begun: the id of an upload in parts to go on with, if it is still there and fits.
     """
 
     def __init__(
@@ -55,11 +59,13 @@ class ForeignCopy:
         key: str,
         full: str,
         on_begin: Callable[[MultipartUpload], object] | None = None,
+        begun: str | None = None,
     ) -> None:
         self._connection = connection
         self._size = source.size
         self._key = key
         self._on_begin = on_begin
+        self._begun = begun
         self._where: dict[str, Any] = {"Bucket": connection.options.bucket, "Key": full}
         prefix = f"{origin.prefix}/" if origin.prefix else ""
         self._from: dict[str, Any] = {"CopySource": {"Bucket": origin.bucket, "Key": f"{prefix}{source.key}"}}
@@ -138,18 +144,29 @@ class ForeignCopy:
 
     def _copy_parts(self, part_min: int) -> None:
         client: Any = self._connection.copying_client
-        upload_id = required(client.create_multipart_upload(**self._where, **self._attributes), "UploadId")
-        if self._on_begin is not None:
-            self._on_begin(MultipartUpload(self._key, upload_id, time.time()))
+        finished = self._find_finished()
+        if self._begun is not None and finished:
+            upload_id = self._begun
+        else:
+            upload_id = required(client.create_multipart_upload(**self._where, **self._attributes), "UploadId")
+            if self._on_begin is not None:
+                self._on_begin(MultipartUpload(self._key, upload_id, time.time()))
         with aborting(self._connection, self._where, upload_id):
             upload = {**self._where, "UploadId": upload_id}
-            parts = {"Parts": copy_parts(client, {**upload, **self._from}, self._size, part_min)}
+            parts = {"Parts": copy_parts(client, {**upload, **self._from}, self._size, part_min, finished)}
             try:
                 client.complete_multipart_upload(**upload, MultipartUpload=parts, **self._condition)
             except ClientError as error:
                 if not self._condition or not is_refusal(error):
                     raise
                 client.complete_multipart_upload(**upload, MultipartUpload=parts)
+
+    def _find_finished(self) -> dict[int, PartTypeDef]:
+        """Return the parts that are copied already. What was begun with checksums, to be sent, ends only with them."""
+        if self._begun is None:
+            return {}
+        finished = finished_parts(self._connection, self._where, self._begun, self._attributes)
+        return {} if any("ChecksumSHA256" in part for part in finished.values()) else finished
 
     @property
     def _condition(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from regstore_drivers.s3.attributes import attributes_of_new
 from regstore_drivers.s3.entries import entry_of_put
 from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, is_upload_gone, required
 from regstore_drivers.s3.fast import FailedError
+from regstore_drivers.s3.finished import finished_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -133,7 +134,8 @@ class Upload:
             part_min: the smallest part, in bytes.
             begun: the id of an upload to go on with, if it is still there and fits.
         """
-        if begun is not None and (finished := self._list_finished(begun)):
+        finished = finished_parts(self._connection, self._where, begun, self._attributes) if begun else {}
+        if begun is not None and finished:
             has_checksums = self._connection.has_checksums
             try:
                 self._send(begun, finished, source, size, digest, if_absent, part_min, checksums=has_checksums)
@@ -204,24 +206,6 @@ class Upload:
                         raise
                 parts.append({"PartNumber": number, "ETag": required(answer, "ETag"), **checksum})
             self._complete(upload_id, parts, self._condition(if_absent))
-
-    def _list_finished(self, upload_id: str) -> dict[int, PartTypeDef]:
-        """Return the finished parts of an upload by their numbers; none when it is gone or is not to be used."""
-        if "ServerSideEncryption" in self._attributes:
-            return {}
-        wanted = self._attributes.get("StorageClass", "STANDARD")
-        finished: dict[int, PartTypeDef] = {}
-        client: Any = self._connection.client
-        try:
-            for page in client.get_paginator("list_parts").paginate(**self._where, UploadId=upload_id):
-                if page.get("StorageClass", wanted) != wanted:
-                    return {}
-                finished.update((part["PartNumber"], part) for part in page.get("Parts", ()))
-        except ClientError as error:
-            if not is_upload_gone(error):
-                raise
-            return {}
-        return finished
 
     def _complete(self, upload_id: str, parts: list[dict[str, Any]], condition: dict[str, str]) -> None:
         complete: Any = self._connection.client.complete_multipart_upload
