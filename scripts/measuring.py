@@ -116,7 +116,7 @@ def median_of(costs: list[Cost]) -> Cost:
 def make_volume(root: Path, tags: int, mebibytes: int) -> None:
     """Write a synthetic volume with large layers besides, and say how many links it has."""
     if not root.exists():
-        counts = ["--repositories", "400", "--tags", str(tags), "--blobs", str(3 * tags)]
+        counts = ["--repositories", str(min(400, tags // 5)), "--tags", str(tags), "--blobs", str(3 * tags)]
         subprocess.run([str(HERE / "make-volume"), *counts, str(root)], check=True, stdout=subprocess.DEVNULL)
         add_large_layers(root, mebibytes)
     print(f"{sum(name == 'link' for _, _, names in os.walk(root) for name in names)} links")

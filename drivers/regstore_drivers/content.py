@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO
 
 from regstore_drivers.errors import DigestMismatch
+from regstore_drivers.streams import read_into
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -27,7 +28,8 @@ def iter_promised(
 ) -> Iterator[bytes | memoryview]:
     """Yield the content in pieces of at most 1 MiB, and raise at the end unless all of it is what was promised.
 
-    Nothing beyond the promised size is yielded. An error of the source itself passes through unchanged.
+    A piece is there until the next one is asked for. Nothing beyond the promised size is yielded. An error of the
+    source itself passes through unchanged.
 
     Args:
         source: the content.
@@ -76,7 +78,9 @@ def _pieces_of_bytes(content: bytes) -> Generator[memoryview, None, None]:
         yield view[start : start + PIECE_BYTES]
 
 
-def _pieces_of_stream(stream: BinaryIO) -> Generator[bytes, None, None]:
+def _pieces_of_stream(stream: BinaryIO) -> Generator[memoryview, None, None]:
+    # One buffer for all pieces: to allocate a megabyte for each costs the kernel more than to copy it.
+    buffer = memoryview(bytearray(PIECE_BYTES))
     with stream:
-        while piece := stream.read(PIECE_BYTES):
-            yield piece
+        while count := read_into(stream, buffer):
+            yield buffer[:count]

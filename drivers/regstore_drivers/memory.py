@@ -134,7 +134,7 @@ class MemoryDriver(Driver):
         check_key(key, "write", self.location)
         if if_absent and key in self._objects:
             raise self._error("write", key, AlreadyExists, "it exists already")
-        data = b"".join(iter_promised(source, size, digest, key=key, location=self.location))
+        data = b"".join(map(bytes, iter_promised(source, size, digest, key=key, location=self.location)))
         etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
         with self._lock:
             if if_absent and key in self._objects:

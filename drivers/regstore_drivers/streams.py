@@ -1,4 +1,4 @@
-"""The base of the raw streams that drivers and wrappers return from `open`."""
+"""Reading into a buffer, and the base of raw streams that are made of pieces."""
 
 from __future__ import annotations
 
@@ -6,9 +6,20 @@ import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from _typeshed import WriteableBuffer
 
 _READALL_PIECE_BYTES = 1024 * 1024
+
+
+def read_into(stream: BinaryIO, buffer: memoryview) -> int:
+    """Fill a buffer as far as one read goes, and return how many bytes came; 0 only at the end.
+
+    Every binary stream of the module `io` has `readinto`; the type BinaryIO does not know it.
+    """
+    count: int = stream.readinto(buffer)  # type: ignore[attr-defined]
+    return count
 
 
 class PieceStream(io.RawIOBase):

@@ -184,7 +184,7 @@ EXAMPLES
         "--multipart-threshold",
         type=SIZE,
         metavar="SIZE",
-        help="Larger blobs go into a bucket in parts; others are held in memory (default: 64MiB).",
+        help="Larger blobs go into a bucket in parts (default: 64MiB).",
     ),
     safety_option("--cut-over", is_flag=True, help="SRC takes no more pushes: the last delta, proof, configuration."),
     safety_option(

@@ -18,10 +18,12 @@ from regstore.errors import StorageFailedError
 from regstore.work import map_bounded
 from regstore_drivers.bulk import SYNC_BYTES, BulkWriter
 from regstore_drivers.errors import DigestMismatch, DriverError, NotFound
-from regstore_drivers.streams import PieceStream
+from regstore_drivers.streams import read_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from _typeshed import WriteableBuffer
 
     from regstore.transfer.journal import Journal
     from regstore.transfer.server_copying import CopyingServer
@@ -263,21 +265,26 @@ class _Copier:
         self._advance(count)
 
 
-class _OriginStream(PieceStream):
+class _OriginStream(io.RawIOBase):
     """The stream of an origin, with its errors told from those of the target."""
 
     def __init__(self, stream: BinaryIO, copier: _Copier) -> None:
         self._stream = stream
         self._copier = copier
 
-    def read_piece(self, size: int) -> bytes:
-        """Return 1 to `size` bytes, or none at the end."""
-        try:
-            piece = self._stream.read(size)
-        except (DriverError, StorageFailedError) as error:
-            raise _OriginFailedError("unreadable", error) from error
-        self._copier.took(len(piece))
-        return piece
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer as far as one piece goes, and return how many bytes came; 0 only at the end."""
+        with memoryview(buffer) as view:
+            try:
+                count = read_into(self._stream, view[:_BUFFER_BYTES])
+            except (DriverError, StorageFailedError) as error:
+                raise _OriginFailedError("unreadable", error) from error
+        self._copier.took(count)
+        return count
 
     def close(self) -> None:
         """Close the stream of the origin."""

@@ -10,7 +10,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -37,6 +37,9 @@ from regstore_drivers.errors import (
 from regstore_drivers.s3 import S3Driver
 from support.moto_s3 import MotoServer
 from support.seaweed import SeaweedServer
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MIB = 1024 * 1024
 PARTS = {"multipart_threshold": 5 * MIB, "part_min": 5 * MIB}
@@ -307,26 +310,27 @@ def test_large_objects_go_in_parts(s3_store: S3Store) -> None:
 
 
 @pytest.mark.parametrize("fault", ["digest", "short", "long", "error"])
-def test_a_failed_upload_in_parts_leaves_nothing(s3_store: S3Store, fault: str) -> None:
+@pytest.mark.parametrize("size", [3 * MIB, 6 * MIB], ids=["as it is read", "in parts"])
+def test_a_failed_upload_of_a_large_object_leaves_nothing(s3_store: S3Store, size: int, fault: str) -> None:
     driver = s3_store.driver(driver=PARTS)
-    data = b"x" * (6 * MIB)
+    data = b"x" * size
 
     class Failing(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
-            if self.tell() > 5 * MIB - 1:
+        def readinto(self, buffer: WriteableBuffer, /) -> int:
+            if self.tell() > size - MIB:
                 raise OSError("the source broke")
-            return super().read(size)
+            return super().readinto(buffer)
 
     expected: type[Exception] = DigestMismatch
-    size, digest, source = len(data), sha256(data), lambda: io.BytesIO(data)
+    promised, digest, source = size, sha256(data), lambda: io.BytesIO(data)
     if fault == "digest":
         digest = sha256(b"other")
     elif fault == "error":
         source, expected = lambda: Failing(data), OSError
     else:
-        size += 1 if fault == "short" else -1
+        promised += 1 if fault == "short" else -1
     with pytest.raises(expected):
-        driver.write("big", source, size, digest)
+        driver.write("big", source, promised, digest)
 
     assert uploads(driver) == []
     with pytest.raises(NotFound):
@@ -435,13 +439,11 @@ class Killed(Exception):  # noqa: N818
 class CutOff(io.BytesIO):
     """Ends with a death."""
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return bytes as long as there are some."""
-        if not (piece := super().read(size)):
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer as long as there is something."""
+        if not (count := super().readinto(buffer)):
             raise Killed
-        return piece
-
-    read1 = read
+        return count
 
 
 def count_parts(driver: S3Driver) -> list[int]:

@@ -29,6 +29,12 @@ def body(data: bytes, etag: str = "") -> Reply:
     return Reply(body=data, headers={"ETag": etag, "Last-Modified": HTTP_TIME})
 
 
+def part(data: bytes, size: int) -> Reply:
+    """The first bytes of an object."""
+    whole = body(data)
+    return Reply(206, data, whole.headers | {"Content-Range": f"bytes 0-{len(data) - 1}/{size}"})
+
+
 @pytest.fixture
 def driver(fake: FakeS3, open_s3: OpenS3) -> S3Driver:
     """One on the fake server that has seen its bucket and knows the server's time."""
@@ -69,13 +75,14 @@ def test_a_small_object_is_written(fake: FakeS3, driver: S3Driver) -> None:
 
 
 def test_a_small_object_is_read(fake: FakeS3, driver: S3Driver) -> None:
-    fake.reply(body(b"hello"), body(b"world"))
+    fake.reply(body(b"hello"), part(b"world", 5))
 
     assert driver.read("a") == b"hello"
     with driver.open("a") as stream:
         assert stream.read() == b"world"
 
     assert clients(fake) == ["obstore", "obstore"]
+    assert [one.headers.get("range") for one in fake.requests] == [None, f"bytes=0-{SMALL_BYTES - 1}"]
     assert not [name for name in fake.requests[0].headers if name in ("x-amz-storage-class", "x-amz-acl")]
 
 
@@ -121,6 +128,16 @@ def test_a_large_object_is_read_by_boto(fake: FakeS3, driver: S3Driver) -> None:
     fake.reply(body(data), body(data))
 
     assert driver.read("a") == data
+    assert clients(fake) == ["obstore", "boto3"]
+
+
+def test_of_a_large_object_that_is_opened_only_a_part_is_asked_for_in_vain(fake: FakeS3, driver: S3Driver) -> None:
+    data = bytes(SMALL_BYTES + 1)
+    fake.reply(part(data[:SMALL_BYTES], len(data)), body(data))
+
+    with driver.open("a") as stream:
+        assert stream.read() == data
+
     assert clients(fake) == ["obstore", "boto3"]
 
 

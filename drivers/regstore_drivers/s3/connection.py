@@ -22,6 +22,7 @@ from botocore.utils import parse_timestamp  # noqa: TID251
 from regstore_drivers.errors import DriverError
 from regstore_drivers.s3.address import prepare
 from regstore_drivers.s3.memory import MemoryBudget
+from regstore_drivers.s3.sending import use_known_hashes
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials  # noqa: TID251
@@ -61,6 +62,7 @@ class Connection:
         self._credentials: Credentials | None = None
         self._has_ca_bundle = False
         self._copying_client: S3Client | None = None
+        self._sending_client: S3Client | None = None
         self._clock: tuple[float, float] | None = None
 
     @property
@@ -78,6 +80,18 @@ class Connection:
             if self._copying_client is None:
                 self._copying_client = self._new_client(COPY_TIMEOUT_SECONDS)
             return self._copying_client
+
+    @property
+    def sending_client(self) -> S3Client:
+        """Another client, which takes a `PromisedBody`, for keys that look the same in a URL (`is_plain_key`).
+
+        The signer of the others reads each body to hash it, or leaves its hash out behind TLS.
+        """
+        with self._lock:
+            if self._sending_client is None:
+                self._sending_client = self._new_client(READ_TIMEOUT_SECONDS)
+                use_known_hashes(self._sending_client)
+            return self._sending_client
 
     def fast(self, full: str, size: int) -> Fast | None:
         """Return obstore's client, where it is installed and suits a request with that key and size."""
@@ -103,7 +117,7 @@ class Connection:
     def close(self) -> None:
         """Close the idle connections."""
         with self._lock:
-            for client in (self._client, self._copying_client):
+            for client in (self._client, self._copying_client, self._sending_client):
                 if client is not None:
                     client.close()
 

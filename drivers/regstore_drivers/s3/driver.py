@@ -54,7 +54,7 @@ def from_url(
 class S3Driver(S3Reader, Driver):
     """Objects in a bucket below a prefix; see S3Reader for what listings promise.
 
-    A write holds in memory at most `multipart_threshold` bytes, or one part.
+    A write holds in memory one part, or up to `multipart_threshold` bytes of an object whose SHA-256 is not given.
 
     Args:
         options: which bucket, and how objects are written.

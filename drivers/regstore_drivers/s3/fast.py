@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from botocore.credentials import Credentials  # noqa: TID251
     from mypy_boto3_s3 import S3Client
+    from obstore import GetOptions
     from obstore.store import S3Credential
 
     from regstore_drivers.s3.options import S3Options
@@ -57,6 +58,11 @@ _HEADERS = {
     "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
     "ACL": "x-amz-acl",
 }
+
+
+def is_plain_key(full: str) -> bool:
+    """Tell whether a key looks the same in a URL, whoever writes it."""
+    return _PLAIN_KEY.fullmatch(full) is not None
 
 
 class Stored(NamedTuple):
@@ -149,7 +155,7 @@ class Fast:
 
     def takes(self, full: str, size: int) -> bool:
         """Tell whether it is worth asking."""
-        return size <= SMALL_BYTES and _PLAIN_KEY.fullmatch(full) is not None
+        return size <= SMALL_BYTES and is_plain_key(full)
 
     def put(self, full: str, data: ReadableBuffer, metadata: Mapping[str, str], *, if_absent: bool) -> Stored:
         """Store an object with its SHA-256.
@@ -174,12 +180,16 @@ class Fast:
         version = answer["version"]
         return Stored((answer["e_tag"] or "").strip('"') or None, None if version == "null" else version)
 
-    def get(self, full: str) -> Fetched | None:
-        """Return an object; None when it is large, did not come, or cannot be told from something else."""
+    def get(self, full: str, *, may_be_large: bool = False) -> Fetched | None:
+        """Return an object; None when it is large, did not come, or cannot be told from something else.
+
+        One that may be large is asked for as a range, so that the server begins to send no more than that.
+        """
         if self._failures["get"] >= FAILURES_MAX:
             return None
         try:
-            answer = self._obstore.get(self._reading, full)
+            options: GetOptions = {"range": (0, SMALL_BYTES)} if may_be_large else {}
+            answer = self._obstore.get(self._reading, full, options=options)
             if answer.meta["size"] > SMALL_BYTES:
                 return None
             data = bytes(answer.bytes())

@@ -129,7 +129,7 @@ class S3Reader(ReadDriver):
         if offset < 0 or (length is not None and length < 0):
             raise self._error("open", key, DriverError, f"no range: offset {offset}, length {length}")
         if offset == 0 and length is None:
-            fetched = self._get_fast("open", key)
+            fetched = self._get_fast("open", key, may_be_large=True)
             if fetched is not None:
                 return io.BytesIO(fetched.data)
             return io.BufferedReader(self._get("open", key), BUFFER_BYTES)
@@ -222,10 +222,10 @@ class S3Reader(ReadDriver):
                 reason = "there is no such bucket; check its name, the endpoint and the region"
                 raise self._error(operation, key, Unreachable, reason) from error
 
-    def _get_fast(self, operation: str, key: str) -> Fetched | None:
+    def _get_fast(self, operation: str, key: str, *, may_be_large: bool = False) -> Fetched | None:
         full = self._full(operation, key)
         fast = self._connection.fast(full, 0)
-        return fast.get(full) if fast else None
+        return fast.get(full, may_be_large=may_be_large) if fast else None
 
     def _get(self, operation: str, key: str, **more: str) -> Body:
         return self._body(operation, key, self._get_object(operation, key, **more))

@@ -17,8 +17,9 @@ from regstore_drivers.errors import AlreadyExists, DriverError, Unavailable
 from regstore_drivers.s3.attributes import attributes_of_new
 from regstore_drivers.s3.entries import entry_of_put
 from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, is_upload_gone, required
-from regstore_drivers.s3.fast import FailedError
+from regstore_drivers.s3.fast import SMALL_BYTES, FailedError, is_plain_key
 from regstore_drivers.s3.finished import finished_parts
+from regstore_drivers.s3.sending import PromisedBody, raising_source_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -77,9 +78,18 @@ class Upload:
     def put(self, source: Source, size: int, digest: str | None, *, if_absent: bool) -> Entry | None:
         """Store with one request, and describe the object; None where the answer does not say enough.
 
-        The bytes are held in memory and checked before the first of them is sent.
+        Large objects with a SHA-256 are sent as they are read; others are held in memory and checked before that.
         """
         self._is_tried = False
+        algorithm, _, digits = (digest or "").partition(":")
+        if size > SMALL_BYTES and algorithm == "sha256" and is_plain_key(self._full):
+            with (
+                closing(PromisedBody(lambda: self._promised(source, size, digest), size, digits)) as body,
+                raising_source_errors(),
+            ):
+                checksum = base64.b64encode(bytes.fromhex(digits)).decode()
+                answer = self._put(self._connection.sending_client, body, checksum, if_absent=if_absent)
+            return entry_of_put(self._key, size, answer)
         with self._connection.memory.hold(size):
             data = bytearray()
             for piece in self._promised(source, size, digest):
@@ -89,7 +99,8 @@ class Upload:
                     return self._put_fast(fast, data, if_absent=if_absent)
                 except FailedError as error:
                     self._is_tried = error.is_tried
-            return entry_of_put(self._key, size, self._put(data, if_absent=if_absent))
+            answer = self._put(self._connection.client, data, _sha256(data), if_absent=if_absent)
+            return entry_of_put(self._key, size, answer)
 
     def _put_fast(self, fast: Fast, data: bytearray, *, if_absent: bool) -> Entry:
         is_conditional = bool(self._condition(if_absent))
@@ -97,11 +108,10 @@ class Upload:
         now = float(int(self._connection.now()))  # as a Date has it, in whole seconds
         return Entry(self._key, len(data), now, etag=stored.etag, version=stored.version, ctime=now)
 
-    def _put(self, data: bytearray, *, if_absent: bool) -> dict[str, Any]:
-        checksum: dict[str, Any] = {"ChecksumSHA256": _sha256(data)} if self._connection.has_checksums else {}
+    def _put(self, client: Any, body: bytearray | PromisedBody, sha256: str, *, if_absent: bool) -> dict[str, Any]:
+        checksum: dict[str, Any] = {"ChecksumSHA256": sha256} if self._connection.has_checksums else {}
         condition = self._condition(if_absent)
-        request = {**self._where, **self._attributes, "Body": data}
-        client: Any = self._connection.client
+        request = {**self._where, **self._attributes, "Body": body}
         # The header that a server does not know may be either of the two.
         choices = [{**checksum, **condition}, condition, checksum, {}]
         tries = [extra for number, extra in enumerate(choices) if extra not in choices[:number]]
@@ -113,6 +123,8 @@ class Upload:
                 self._check_exists(error, extra)
                 if not tries or not is_refusal(error):
                     raise
+                if isinstance(body, PromisedBody):
+                    body.seek(0)
             else:
                 self._learn(checksum, condition, extra)
                 return answer

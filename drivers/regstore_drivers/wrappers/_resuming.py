@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from regstore_drivers.errors import DriverError
-from regstore_drivers.streams import PieceStream
+from regstore_drivers.streams import read_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
+
+    from _typeshed import WriteableBuffer
 
     from regstore_drivers.wrappers._patience import Patience
 
@@ -18,7 +21,7 @@ PIECE_BYTES = 256 * 1024
 """How much is asked for at a time, and so lost at most when a stream breaks."""
 
 
-class Resuming(PieceStream):
+class Resuming(io.RawIOBase):
     """The bytes of an object from streams that may break.
 
     Args:
@@ -43,27 +46,33 @@ class Resuming(PieceStream):
         self._left = length
         self._new_patience = new_patience
 
-    def read_piece(self, size: int) -> bytes:
-        """Return 1 to `size` bytes, or none at the end.
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer as far as one piece goes, and return how many bytes came; 0 only at the end.
 
         Raises:
             DriverError: the storage did not recover.
         """
         if self._left == 0:
-            return b""
-        piece = self._read(min(size, PIECE_BYTES))
-        self._offset += len(piece)
+            return 0
+        with memoryview(buffer) as view:
+            size = PIECE_BYTES if self._left is None else min(self._left, PIECE_BYTES)
+            count = self._read(view[:size])
+        self._offset += count
         if self._left is not None:
-            self._left -= len(piece)
-        return piece
+            self._left -= count
+        return count
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, view: memoryview) -> int:
         patience = self._new_patience()
         while True:
             try:
                 if self._stream is None:
                     self._stream = self._open_at(self._offset, self._left)
-                return self._stream.read(size)
+                return read_into(self._stream, view)
             except DriverError as error:
                 self._drop()
                 patience.wait(error)

@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
@@ -23,6 +23,9 @@ from regstore_drivers.memory import MemoryDriver
 from regstore_drivers.wrappers import Faulty
 from support.images import digest_of
 from support.volume import blob_key
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 DATA = [b"one", b"two" * 50_000, b"", b"three" * 200_000]
 
@@ -269,7 +272,7 @@ def test_an_unknown_error_of_a_stream_is_unreadable() -> None:
     class Broken(VolumeOrigin):
         def open(self, digest: Digest) -> BinaryIO:
             class Stream(io.BytesIO):
-                def read(self, _: int | None = -1) -> bytes:
+                def readinto(self, _: WriteableBuffer, /) -> int:
                     raise DriverError("the disk failed", operation="read", key="x")
 
             return Stream()
