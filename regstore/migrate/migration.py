@@ -184,11 +184,12 @@ class Migration:
     @contextmanager
     def _states(self, ends: Ends) -> Iterator[tuple[State, State]]:
         """Open what is remembered of both ends. Of a target that was begun anew, or in which a run died, nothing is: a
-        directory may be there without its link."""
+        directory may be there without its link. Nor is of a bucket, whose entity tags prove all links."""
         source = open_state(f"migration of {self._source.location}")
         record = ends.record
         is_clean = record is not None and record.is_complete and not record.is_open
-        target = open_state(f"migration into {self._target.location}") if is_clean else State(None)
+        remembers = is_clean and isinstance(self._target.driver, HasLocalPath)
+        target = open_state(f"migration into {self._target.location}") if remembers else State(None)
         try:
             yield source, target
         finally:

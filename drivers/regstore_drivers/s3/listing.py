@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from regstore_drivers.s3.connection import Connection
 
 PAGE_KEYS = 1000
+SMALL_KEYS = 100
+"""A prefix with more keys is large: to ask for a thousand of them in vain costs a server as much as to list them."""
 
 # Servers whose listings are known to come in byte order of the key. Others sort by path component, by shard, or by the
 # locale of a database.
@@ -62,13 +64,13 @@ class Listing:
             found += self._objects(page)
         yield from (entry for entry in self._sorted(found) if entry.key > start_after)
 
-    def one_page(self) -> list[Entry] | None:
-        """Return the objects in byte order, or None where one request does not tell all of them.
+    def small(self) -> list[Entry] | None:
+        """Return the objects in byte order, or None where they are more than a hundred.
 
         Raises:
             DriverError: the listing contradicts itself.
         """
-        page = next(self._pages())
+        page = next(self._pages(MaxKeys=SMALL_KEYS))
         return None if page["IsTruncated"] else self._sorted(self._objects(page))
 
     def names(self) -> Iterator[str]:
@@ -100,7 +102,7 @@ class Listing:
                 yield entry
             page = next(pages, None)
 
-    def _pages(self, **more: str) -> Iterator[dict[str, Any]]:
+    def _pages(self, **more: Any) -> Iterator[dict[str, Any]]:
         parameters: dict[str, Any] = {
             "Bucket": self._connection.options.bucket,
             "Prefix": self._root + self._prefix,

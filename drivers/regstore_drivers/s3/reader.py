@@ -82,14 +82,13 @@ class S3Reader(ReadDriver):
         return Listing(self._connection, "list", prefix, self._root).entries(start_after)
 
     def list_small(self, prefix: str) -> builtins.list[Entry] | None:
-        """Return the objects whose key starts with `prefix` if they are 1,000 at most, with one request. See
-        `HasSmallListing`.
+        """Return the objects whose key starts with `prefix` if they are 100 at most, with one request.
 
         Raises:
             DriverError: the listing failed, or contradicts itself.
         """
         self._check_prefix("list_small", prefix)
-        return Listing(self._connection, "list_small", prefix, self._root).one_page()
+        return Listing(self._connection, "list_small", prefix, self._root).small()
 
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield the names one level below `prefix`, in byte order.
