@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from regstore_drivers.base import Source
 
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024
 
 
 def open_source(source: Source) -> BinaryIO:
@@ -26,7 +26,7 @@ def open_source(source: Source) -> BinaryIO:
 def iter_promised(
     source: Source, size: int, digest: str | None, *, key: str, location: str
 ) -> Iterator[bytes | memoryview]:
-    """Yield the content in pieces of at most 1 MiB, and raise at the end unless all of it is what was promised.
+    """Yield the content in pieces of at most 256 KiB, and raise at the end unless all of it is what was promised.
 
     A piece is there until the next one is asked for. Nothing beyond the promised size is yielded. An error of the
     source itself passes through unchanged.
@@ -51,7 +51,7 @@ def iter_promised(
         return DigestMismatch(reason, operation="write", key=key, location=location)
 
     count = 0
-    pieces = _pieces_of_bytes(source) if isinstance(source, bytes) else _pieces_of_stream(source())
+    pieces = _pieces_of_bytes(source) if isinstance(source, bytes) else _pieces_of_stream(source(), size)
     with closing(pieces):
         for piece in pieces:
             count += len(piece)
@@ -78,9 +78,9 @@ def _pieces_of_bytes(content: bytes) -> Generator[memoryview, None, None]:
         yield view[start : start + PIECE_BYTES]
 
 
-def _pieces_of_stream(stream: BinaryIO) -> Generator[memoryview, None, None]:
-    # One buffer for all pieces: to allocate a megabyte for each costs the kernel more than to copy it.
-    buffer = memoryview(bytearray(PIECE_BYTES))
+def _pieces_of_stream(stream: BinaryIO, size: int) -> Generator[memoryview, None, None]:
+    # One buffer for all pieces: to allocate one for each costs the kernel more than to copy it.
+    buffer = memoryview(bytearray(min(PIECE_BYTES, size + 1)))
     with stream:
         while count := read_into(stream, buffer):
             yield buffer[:count]

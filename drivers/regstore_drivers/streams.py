@@ -14,7 +14,7 @@ _READALL_PIECE_BYTES = 1024 * 1024
 
 
 def read_into(stream: BinaryIO, buffer: memoryview) -> int:
-    """Fill a buffer as far as one read goes, and return how many bytes came; 0 only at the end.
+    """Fill a buffer, or a part of it, and return how many bytes came; 0 only at the end.
 
     Every binary stream of the module `io` has `readinto`; the type BinaryIO does not know it.
     """
@@ -22,7 +22,19 @@ def read_into(stream: BinaryIO, buffer: memoryview) -> int:
     return count
 
 
-class PieceStream(io.RawIOBase):
+class IntoStream(io.RawIOBase):
+    """A readable raw stream made of one method, `readinto`."""
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readall(self) -> bytes:
+        """Return all that is left."""
+        return b"".join(iter(lambda: self.read(_READALL_PIECE_BYTES), b""))
+
+
+class PieceStream(IntoStream):
     """A readable raw stream made of one method, `read_piece`."""
 
     def read_piece(self, size: int) -> bytes:
@@ -33,10 +45,6 @@ class PieceStream(io.RawIOBase):
         """
         raise NotImplementedError
 
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
     def read(self, size: int | None = -1, /) -> bytes:
         """Return up to `size` bytes; all that is left when it is negative or None."""
         if self.closed:
@@ -44,10 +52,6 @@ class PieceStream(io.RawIOBase):
         if size is None or size < 0:
             return self.readall()
         return self.read_piece(size) if size else b""
-
-    def readall(self) -> bytes:
-        """Return all that is left."""
-        return b"".join(iter(lambda: self.read(_READALL_PIECE_BYTES), b""))
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill a buffer as far as one piece goes, and return how many bytes came."""

@@ -175,11 +175,11 @@ class ListingVolume:
 
         Every part is a prefix of its own, so that the order in which the storage lists does not matter.
         """
-        if self.jobs <= 1 or not isinstance(self._driver, HasSmallListing):
+        if self.jobs <= 1:
             listing = self._driver.list(prefix)
             while group := list(islice(listing, _GROUP_COUNT)):
                 yield group
-        elif (small := self._driver.list_small(prefix)) is not None:
+        elif isinstance(self._driver, HasSmallListing) and (small := self._driver.list_small(prefix)) is not None:
             yield small
         else:
             parts = self._parts_of(prefix)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from regstore.digest import Digest, format_digest
 from regstore.errors import StorageFailedError
+from regstore.transfer.pace import PIECE_BYTES, Paced
 from regstore.work import map_bounded
 from regstore_drivers.bulk import SYNC_BYTES, BulkWriter
 from regstore_drivers.errors import DigestMismatch, DriverError, NotFound
-from regstore_drivers.streams import read_into
+from regstore_drivers.streams import IntoStream, read_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,7 +37,6 @@ SECOND_LOOK_SECONDS = 0.2
 _BATCH_COUNT = 10_000
 _GROUP_COUNT = 128
 _BATCH_SECONDS = 5.0
-_BUFFER_BYTES = 256 * 1024
 
 
 class Item(NamedTuple):
@@ -120,6 +120,8 @@ def copy_blobs(
         DriverError: the target failed.
         InterruptedRunError: somebody asked to stop.
     """
+    if isinstance(progress, Paced):
+        jobs = progress.jobs_within(jobs)
     copier = _Copier(origin, target, progress, cancel, server, server_progress or progress)
     done: list[Item | Failed] = []
     began = time.monotonic()
@@ -245,7 +247,7 @@ class _Copier:
     def _open(self, digest: Digest) -> BinaryIO:
         with _blaming_origin():
             stream = self._origin.open(digest)
-        return io.BufferedReader(_OriginStream(stream, self), _BUFFER_BYTES)
+        return io.BufferedReader(_OriginStream(stream, self), PIECE_BYTES)
 
     def _size(self, digest: Digest) -> int:
         with _blaming_origin():
@@ -265,22 +267,18 @@ class _Copier:
         self._advance(count)
 
 
-class _OriginStream(io.RawIOBase):
+class _OriginStream(IntoStream):
     """The stream of an origin, with its errors told from those of the target."""
 
     def __init__(self, stream: BinaryIO, copier: _Copier) -> None:
         self._stream = stream
         self._copier = copier
 
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill a buffer as far as one piece goes, and return how many bytes came; 0 only at the end."""
         with memoryview(buffer) as view:
             try:
-                count = read_into(self._stream, view[:_BUFFER_BYTES])
+                count = read_into(self._stream, view[:PIECE_BYTES])
             except (DriverError, StorageFailedError) as error:
                 raise _OriginFailedError("unreadable", error) from error
         self._copier.took(count)

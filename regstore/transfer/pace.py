@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from regstore.work import Cancel, Progress
 
 
+PIECE_BYTES = 256 * 1024
+"""How many bytes at most are told at once."""
+_PAUSE_SECONDS = 5
+
+
 class Paced:
     """A progress that keeps whoever tells it of bytes waiting until they are due. See `Progress`.
 
@@ -51,6 +56,13 @@ class Paced:
         bucket = self._current_bucket() if self._counts_bytes else None
         if bucket and (seconds := bucket.take(count)) > 0:
             self._cancel.wait(seconds)
+
+    def jobs_within(self, jobs: int) -> int:
+        """Return how many threads leave a piece in five seconds to each: servers end uploads in which nothing comes."""
+        bandwidth = self._bandwidth
+        rates = [slot.rate for slot in bandwidth.slots] if isinstance(bandwidth, Timetable) else [bandwidth]
+        slowest = min((rate for rate in rates if rate is not None), default=jobs * PIECE_BYTES)
+        return max(1, min(jobs, slowest * _PAUSE_SECONDS // PIECE_BYTES))
 
     def finish(self) -> None:
         """End the phase."""

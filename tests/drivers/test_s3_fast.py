@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fixtures_s3 import OpenS3
+from fixtures_s3 import OpenS3, S3Store
 from regstore_drivers.errors import AlreadyExists, DriverError, NotFound, PermissionDenied, Unavailable
 from regstore_drivers.s3 import S3Driver
 from regstore_drivers.s3.address import bucket_url
@@ -139,6 +139,19 @@ def test_of_a_large_object_that_is_opened_only_a_part_is_asked_for_in_vain(fake:
         assert stream.read() == data
 
     assert clients(fake) == ["obstore", "boto3"]
+
+
+def test_empty_objects_are_no_reason_to_give_obstore_up(s3_store: S3Store) -> None:
+    driver = s3_store.driver()
+    driver.write("a", b"", 0)
+
+    for _ in range(FAILURES_MAX + 1):
+        with driver.open("a") as stream:
+            assert stream.read() == b""
+
+    fast = driver._connection.fast("a", 1)
+    assert fast is not None
+    assert fast._failures["get"] == 0
 
 
 def test_what_fails_is_asked_again(fake: FakeS3, driver: S3Driver) -> None:

@@ -437,12 +437,13 @@ def test_an_upload_that_may_not_be_gone_on_with_is_begun_anew(fake: FakeS3, fake
         assert [one.query.get("uploadId") for one in fake.requests[-5:-1]] == [None, *["upload-1"] * 3]
 
 
-def test_parts_that_may_not_be_listed_are_an_error(fake: FakeS3, fake_driver: S3Driver) -> None:
+def test_parts_that_may_not_be_seen_are_sent_anew(fake: FakeS3, fake_driver: S3Driver) -> None:
     fake_driver.resume_multipart(MultipartUpload("a", "begun", 0.0))
-    fake.reply(error(403, "AccessDenied"))
+    fake.reply(error(403, "AccessDenied"), CREATED, PART, PART, COMPLETED, head(2 * MIB))
 
-    with pytest.raises(PermissionDenied):
-        write_parts(fake_driver)
+    write_parts(fake_driver)
+
+    assert [request.query.get("uploadId") for request in fake.requests if request.method == "PUT"] == ["upload-1"] * 2
 
 
 def test_abort_goes_on_when_parts_may_not_be_listed(fake: FakeS3, fake_driver: S3Driver) -> None:

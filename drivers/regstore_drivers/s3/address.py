@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+# Keys that no client writes in another way into a URL; those of a registry are such.
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 # The name of no object that anybody asks for.
 _KEY = "regstore-asks-for-the-address-of-the-bucket"
 
@@ -15,6 +18,11 @@ class _AddressFound(Exception):  # noqa: N818 - no error
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.url = url
+
+
+def is_plain_key(full: str) -> bool:
+    """Tell whether a key looks the same in a URL, whoever writes it."""
+    return _PLAIN_KEY.fullmatch(full) is not None
 
 
 def prepare(client: S3Client) -> None:

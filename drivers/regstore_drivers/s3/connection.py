@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import boto3.session  # noqa: TID251
 import botocore.session  # noqa: TID251
@@ -20,7 +21,7 @@ from botocore.loaders import Loader  # noqa: TID251
 from botocore.utils import parse_timestamp  # noqa: TID251
 
 from regstore_drivers.errors import DriverError
-from regstore_drivers.s3.address import prepare
+from regstore_drivers.s3.address import is_plain_key, prepare
 from regstore_drivers.s3.memory import MemoryBudget
 from regstore_drivers.s3.sending import use_known_hashes
 
@@ -62,7 +63,6 @@ class Connection:
         self._credentials: Credentials | None = None
         self._has_ca_bundle = False
         self._copying_client: S3Client | None = None
-        self._sending_client: S3Client | None = None
         self._clock: tuple[float, float] | None = None
 
     @property
@@ -81,17 +81,10 @@ class Connection:
                 self._copying_client = self._new_client(COPY_TIMEOUT_SECONDS)
             return self._copying_client
 
-    @property
-    def sending_client(self) -> S3Client:
-        """Another client, which takes a `PromisedBody`, for keys that look the same in a URL (`is_plain_key`).
-
-        The signer of the others reads each body to hash it, or leaves its hash out behind TLS.
-        """
-        with self._lock:
-            if self._sending_client is None:
-                self._sending_client = self._new_client(READ_TIMEOUT_SECONDS)
-                use_known_hashes(self._sending_client)
-            return self._sending_client
+    def takes_promised_body(self, full: str) -> bool:
+        """Tell whether an object with that key may be sent as a `PromisedBody`."""
+        path = urlsplit(self.client.meta.endpoint_url).path.strip("/")
+        return is_plain_key(full) and (not path or is_plain_key(path))
 
     def fast(self, full: str, size: int) -> Fast | None:
         """Return obstore's client, where it is installed and suits a request with that key and size."""
@@ -117,7 +110,7 @@ class Connection:
     def close(self) -> None:
         """Close the idle connections."""
         with self._lock:
-            for client in (self._client, self._copying_client, self._sending_client):
+            for client in (self._client, self._copying_client):
                 if client is not None:
                     client.close()
 
@@ -175,6 +168,7 @@ class Connection:
             ),
         )
         prepare(client)
+        use_known_hashes(client)
         client.meta.events.register("after-call.s3", self._learn)
         client.meta.events.register("before-call.s3.DeleteObjects", _add_content_md5)
         return client

@@ -54,7 +54,8 @@ def from_url(
 class S3Driver(S3Reader, Driver):
     """Objects in a bucket below a prefix; see S3Reader for what listings promise.
 
-    A write holds in memory one part, or up to `multipart_threshold` bytes of an object whose SHA-256 is not given.
+    A write holds in memory one part, or up to `multipart_threshold` bytes; of an object whose SHA-256 is given, as a
+    rule, only a piece.
 
     Args:
         options: which bucket, and how objects are written.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError  # noqa: TID251
 
-from regstore_drivers.s3.errors import is_upload_gone
+from regstore_drivers.s3.errors import answer_of, is_upload_gone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from regstore_drivers.s3.connection import Connection
 
 
+_NOT_SHOWN_STATUS = (401, 403, 405, 501)
+
+
 def finished_parts(
     connection: Connection, where: Mapping[str, str], upload_id: str, attributes: Mapping[str, Any]
 ) -> dict[int, PartTypeDef]:
-    """Return the finished parts of an upload by their numbers; none when it is gone or is not to be used.
+    """Return the finished parts of an upload by their numbers; none when it is gone, or may not be seen or used.
 
     Args:
         connection: where it is.
@@ -41,7 +44,7 @@ def finished_parts(
                 return {}
             finished.update((part["PartNumber"], part) for part in page.get("Parts", ()))
     except ClientError as error:
-        if not is_upload_gone(error):
+        if not is_upload_gone(error) and answer_of(error).status not in _NOT_SHOWN_STATUS:
             raise
         return {}
     return finished

@@ -145,7 +145,7 @@ class ForeignCopy:
     def _copy_parts(self, part_min: int) -> None:
         client: Any = self._connection.copying_client
         finished = self._find_finished()
-        if self._begun is not None and finished:
+        if self._begun and finished:
             upload_id = self._begun
         else:
             upload_id = required(client.create_multipart_upload(**self._where, **self._attributes), "UploadId")

@@ -5,12 +5,16 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from botocore.handlers import add_expect_header  # noqa: TID251
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from mypy_boto3_s3 import S3Client
 
 Piece = bytes | memoryview
+
+_HAS_KNOWN_HASH = "regstore_has_known_hash"
 
 
 class PromisedBody:
@@ -29,6 +33,7 @@ class PromisedBody:
         self._open_pieces = open_pieces
         self._size = size
         self._pieces: Generator[Piece] | None = None
+        self._first: Piece = b""
         self.sha256 = sha256
 
     def __len__(self) -> int:
@@ -36,12 +41,27 @@ class PromisedBody:
 
     def read(self, _: int = -1) -> Piece:
         """Return the next piece, however much was asked for: whoever sends asks for 16 KiB at a time."""
+        if self._first:
+            first, self._first = self._first, b""
+            return first
         try:
-            if self._pieces is None:
-                self._pieces = self._hold_last()
-            return next(self._pieces, b"")
+            return next(self._begun(), b"")
         except Exception as error:
             raise _SourceFailedError(error) from error
+
+    def begin(self) -> None:
+        """Read the first piece anew, before a request is begun that may not wait for long.
+
+        Raises:
+            DigestMismatch: it is all there is, and not what was promised; or what reading raises.
+        """
+        self.close()
+        self._first = next(self._begun())
+
+    def _begun(self) -> Generator[Piece]:
+        if self._pieces is None:
+            self._pieces = self._hold_last()
+        return self._pieces
 
     def tell(self) -> int:
         """Return the start, which is where a request begins."""
@@ -54,6 +74,7 @@ class PromisedBody:
 
     def close(self) -> None:
         """Close what is being read."""
+        self._first = b""
         if self._pieces is not None:
             self._pieces.close()
             self._pieces = None
@@ -67,7 +88,7 @@ class PromisedBody:
                 if left:
                     yield piece
                 else:
-                    last = piece
+                    last = bytes(piece)  # which is there only until the next one is asked for
         yield last
 
 
@@ -85,23 +106,27 @@ def raising_source_errors() -> Iterator[None]:
     try:
         yield
     except _SourceFailedError as failed:
-        raise failed.error from None
+        raise failed.error from failed.error.__cause__
 
 
 def use_known_hashes(client: S3Client) -> None:
-    """Let a client sign each PUT with the hash that its body tells; its keys must be plain, see `is_plain_key`.
+    """Let a client sign the PUT of a `PromisedBody` with the hash that it tells. Its key must be plain: `is_plain_key`.
 
     boto3's signer for S3 reads a body to hash it, or, behind TLS, leaves its hash out. The general one takes a hash
     from the headers, and would write keys that are not plain in another way.
     """
-    client.meta.events.register("before-call.s3.PutObject", _add_hash)
-    client.meta.events.register_first("choose-signer.s3.PutObject", _choose_general_signer)  # type: ignore[arg-type]
+    events = client.meta.events
+    events.register("before-call.s3.PutObject", _add_hash)
+    events.register_first("choose-signer.s3.PutObject", _choose_signer)  # type: ignore[arg-type]
+    # With Expect: 100-continue a server that does not know it costs a second for each object.
+    events.unregister("before-call.s3", add_expect_header)
 
 
-def _choose_general_signer(**_: Any) -> str:
-    return "v4"
+def _choose_signer(context: dict[str, Any], **_: Any) -> str | None:
+    return "v4" if context.get(_HAS_KNOWN_HASH) else None
 
 
-def _add_hash(params: dict[str, Any], **_: Any) -> None:
+def _add_hash(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
     if isinstance(params["body"], PromisedBody):
         params["headers"]["X-Amz-Content-SHA256"] = params["body"].sha256
+        context[_HAS_KNOWN_HASH] = True

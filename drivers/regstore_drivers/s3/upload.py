@@ -17,7 +17,7 @@ from regstore_drivers.errors import AlreadyExists, DriverError, Unavailable
 from regstore_drivers.s3.attributes import attributes_of_new
 from regstore_drivers.s3.entries import entry_of_put
 from regstore_drivers.s3.errors import BOTO_ERRORS, answer_of, is_refusal, is_upload_gone, required
-from regstore_drivers.s3.fast import SMALL_BYTES, FailedError, is_plain_key
+from regstore_drivers.s3.fast import SMALL_BYTES, FailedError
 from regstore_drivers.s3.finished import finished_parts
 from regstore_drivers.s3.sending import PromisedBody, raising_source_errors
 
@@ -82,14 +82,13 @@ class Upload:
         """
         self._is_tried = False
         algorithm, _, digits = (digest or "").partition(":")
-        if size > SMALL_BYTES and algorithm == "sha256" and is_plain_key(self._full):
+        if size > SMALL_BYTES and algorithm == "sha256" and self._connection.takes_promised_body(self._full):
             with (
                 closing(PromisedBody(lambda: self._promised(source, size, digest), size, digits)) as body,
                 raising_source_errors(),
             ):
                 checksum = base64.b64encode(bytes.fromhex(digits)).decode()
-                answer = self._put(self._connection.sending_client, body, checksum, if_absent=if_absent)
-            return entry_of_put(self._key, size, answer)
+                return entry_of_put(self._key, size, self._put(body, checksum, if_absent=if_absent))
         with self._connection.memory.hold(size):
             data = bytearray()
             for piece in self._promised(source, size, digest):
@@ -99,8 +98,7 @@ class Upload:
                     return self._put_fast(fast, data, if_absent=if_absent)
                 except FailedError as error:
                     self._is_tried = error.is_tried
-            answer = self._put(self._connection.client, data, _sha256(data), if_absent=if_absent)
-            return entry_of_put(self._key, size, answer)
+            return entry_of_put(self._key, size, self._put(data, _sha256(data), if_absent=if_absent))
 
     def _put_fast(self, fast: Fast, data: bytearray, *, if_absent: bool) -> Entry:
         is_conditional = bool(self._condition(if_absent))
@@ -108,23 +106,24 @@ class Upload:
         now = float(int(self._connection.now()))  # as a Date has it, in whole seconds
         return Entry(self._key, len(data), now, etag=stored.etag, version=stored.version, ctime=now)
 
-    def _put(self, client: Any, body: bytearray | PromisedBody, sha256: str, *, if_absent: bool) -> dict[str, Any]:
+    def _put(self, body: bytearray | PromisedBody, sha256: str, *, if_absent: bool) -> dict[str, Any]:
         checksum: dict[str, Any] = {"ChecksumSHA256": sha256} if self._connection.has_checksums else {}
         condition = self._condition(if_absent)
         request = {**self._where, **self._attributes, "Body": body}
+        client: Any = self._connection.client
         # The header that a server does not know may be either of the two.
         choices = [{**checksum, **condition}, condition, checksum, {}]
         tries = [extra for number, extra in enumerate(choices) if extra not in choices[:number]]
         while True:
             extra = tries.pop(0)
+            if isinstance(body, PromisedBody):
+                body.begin()
             try:
                 answer: dict[str, Any] = client.put_object(**request, **extra)
             except ClientError as error:
                 self._check_exists(error, extra)
                 if not tries or not is_refusal(error):
                     raise
-                if isinstance(body, PromisedBody):
-                    body.seek(0)
             else:
                 self._learn(checksum, condition, extra)
                 return answer

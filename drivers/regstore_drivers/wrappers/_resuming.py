@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from regstore_drivers.errors import DriverError
-from regstore_drivers.streams import read_into
+from regstore_drivers.streams import IntoStream, read_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +20,7 @@ PIECE_BYTES = 256 * 1024
 """How much is asked for at a time, and so lost at most when a stream breaks."""
 
 
-class Resuming(io.RawIOBase):
+class Resuming(IntoStream):
     """The bytes of an object from streams that may break.
 
     Args:
@@ -45,10 +44,6 @@ class Resuming(io.RawIOBase):
         self._offset = offset
         self._left = length
         self._new_patience = new_patience
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill a buffer as far as one piece goes, and return how many bytes came; 0 only at the end.

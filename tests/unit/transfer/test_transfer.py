@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
+from regstore.bandwidth import Bandwidth, Slot, Timetable
 from regstore.digest import Digest, parse_digest
 from regstore.errors import InterruptedRunError
 from regstore.transfer import Failed, Item, Paced, VolumeOrigin, copy_blobs, open_journal
@@ -266,6 +267,20 @@ def test_a_volume_is_only_read() -> None:
     assert not origin.is_local
     with pytest.raises(NotFound):
         origin.size(digest(b"nothing"))
+
+
+@pytest.mark.parametrize(
+    ("bandwidth", "jobs"),
+    [
+        (10 * 1024 * 1024, 16),
+        (512 * 1024, 10),
+        (1000, 1),
+        (Timetable((Slot(0, None), Slot(600, 256 * 1024))), 5),
+        (Timetable((Slot(0, None),)), 16),
+    ],
+)
+def test_a_slow_copy_has_so_few_jobs_that_none_waits_for_long(bandwidth: Bandwidth, jobs: int) -> None:
+    assert Paced(NoProgress(), bandwidth, Cancel()).jobs_within(16) == jobs
 
 
 def test_an_unknown_error_of_a_stream_is_unreadable() -> None:
