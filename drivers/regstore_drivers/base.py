@@ -320,10 +320,10 @@ class HasServerCopy(Protocol):
 
 @runtime_checkable
 class HasSmallListing(Protocol):
-    """The storage lists up to a number of objects with one request, and takes a request for as many of the others."""
+    """The storage is asked for listings page by page: a few objects cost one request, many cost several."""
 
     def list_small(self, prefix: str) -> list[Entry] | None:
-        """Return what `list` yields when one request tells all of it; None where there is more."""
+        """Return what `list` yields if it is little enough for one request; None where it is more."""
 
 
 @runtime_checkable

@@ -53,7 +53,7 @@ def show_plan(plan: MigrationPlan) -> None:
     if plan.features:
         click.echo(f"server    {_server_words(plan.features, plan.copies)}")
     if plan.is_server_side:
-        large = f" above {human_bytes(plan.streamed_bytes)}" if plan.streamed_bytes else ""
+        large = f" of {human_bytes(plan.copied_min_bytes)} and more" if plan.copied_min_bytes else ""
         click.echo(f"          and copies data{large} from the source itself, without this host")
     if plan.estimate:
         rate = human_bytes(plan.estimate.bytes_per_second)

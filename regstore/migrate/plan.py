@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from regstore._version import __version__
 from regstore.digest import format_digest
 from regstore.outfile import write_lines
-from regstore.transfer import SMALL_BYTES
+from regstore.transfer import COPIED_MIN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,9 +78,9 @@ class MigrationPlan:
         return sum(self.blobs.values())
 
     @property
-    def streamed_bytes(self) -> int:
-        """Data up to so many bytes pass this host also where the server copies."""
-        return 0 if self.copies and self.copies.has_checksums else SMALL_BYTES
+    def copied_min_bytes(self) -> int:
+        """Data with fewer bytes pass this host also where the server copies."""
+        return 0 if self.copies and self.copies.has_checksums else COPIED_MIN_BYTES
 
     @property
     def link_count(self) -> int:

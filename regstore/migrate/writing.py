@@ -133,7 +133,7 @@ class Writing:
             return
         server = None
         if plan.is_server_side:
-            server = ServerCopying(self._source.driver, self._driver, plan.occupied, plan.streamed_bytes)
+            server = ServerCopying(self._source.driver, self._driver, plan.occupied, plan.copied_min_bytes)
         self._progress.start(f"{len(items)} blobs", sum(item.size for item in items), "B")
         with target.durably():
             outcomes = copy_blobs(

@@ -12,14 +12,14 @@ from regstore.transfer.copying import BlobOrigin, Failed, Item, copy_blobs
 from regstore.transfer.journal import Journal, open_journal
 from regstore.transfer.pace import Paced
 from regstore.transfer.selecting import reduce_contents
-from regstore.transfer.server_copying import SMALL_BYTES, ServerCopying
+from regstore.transfer.server_copying import COPIED_MIN_BYTES, ServerCopying
 from regstore.transfer.source import Damage, Source
 from regstore.transfer.tree import TreeTarget
 from regstore.transfer.uploads import resuming_uploads
 from regstore.transfer.volume import VolumeOrigin
 
 __all__ = [
-    "SMALL_BYTES",
+    "COPIED_MIN_BYTES",
     "SOURCE_CATALOGUE",
     "BlobOrigin",
     "Contents",

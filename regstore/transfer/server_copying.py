@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from regstore.transfer.copying import Item
     from regstore_drivers.base import Driver, ReadDriver
 
-SMALL_BYTES = 1024 * 1024
-"""Where copies have to be read to be proven, a blob up to this size is better streamed: that takes no more requests,
-and it has no name before it is proven."""
+COPIED_MIN_BYTES = 1024 * 1024
+"""Where copies have to be read to be proven, a smaller blob is better streamed: that takes no more requests, and it has
+no name before it is proven."""
 
 _PIECE_BYTES = 1024 * 1024
 
@@ -56,7 +56,7 @@ class ServerCopying:
         target: where to; it has the power of HasServerCopy.
         occupied: digests of which something lies at the target: it stays until its successor is whole, so that these
             are streamed.
-        streamed_bytes: blobs up to this size are streamed.
+        copied_min_bytes: smaller blobs are streamed.
 
     Attributes:
         count, size: the blobs, and their bytes, that were copied and proven.
@@ -64,14 +64,14 @@ class ServerCopying:
             not tried again at that size or above: copies in parts may be what it cannot.
     """
 
-    def __init__(self, source: ReadDriver, target: Driver, occupied: Set[Digest], streamed_bytes: int = 0) -> None:
+    def __init__(self, source: ReadDriver, target: Driver, occupied: Set[Digest], copied_min_bytes: int = 0) -> None:
         if not isinstance(target, HasServerCopy):
             raise TypeError(f"{target.location} copies nothing by itself")
         self._source = source
         self._power: HasServerCopy = target
         self._target: Driver = target
         self._occupied = occupied
-        self._streamed_bytes = streamed_bytes
+        self._copied_min_bytes = copied_min_bytes
         self._lock = threading.Lock()
         self._refused_size: int | None = None
         self._etags: dict[Digest, str] = {}
@@ -87,7 +87,7 @@ class ServerCopying:
         """
         for prefix, group in groupby(items, key=_shard_of):
             shard = list(group)
-            copies = any(item.size > self._streamed_bytes for item in shard)
+            copies = any(item.size >= self._copied_min_bytes for item in shard)
             found = {entry.key: entry.etag for entry in self._source.list(prefix)} if copies else {}
             for item in shard:
                 if etag := found.get(BlobData(item.digest).key):
@@ -98,7 +98,7 @@ class ServerCopying:
         """Copy and prove a blob. See `CopyingServer.copy`."""
         etag = self._etags.pop(item.digest, None)
         is_refused = self._refused_size is not None and item.size >= self._refused_size
-        if is_refused or item.size <= self._streamed_bytes or item.digest in self._occupied:
+        if is_refused or item.size < self._copied_min_bytes or item.digest in self._occupied:
             return False
         source = Entry(BlobData(item.digest).key, item.size, 0.0, etag=etag)
         try:

@@ -479,15 +479,18 @@ def test_from_bucket_to_bucket_the_server_copies(s3_store: S3Store) -> None:
 
     assert worst(result) == set()
     assert objects_of(new) == objects_of(old)
-    assert 3 * len(LARGE) < result.server_bytes <= result.copied_bytes
-    assert source.bytes_read + target.bytes_written < len(LARGE)
     assert result.plan.copies
+    # Small data are streamed where each copy would have to be read.
+    large_bytes = 3 * (len(LARGE) + 1)
+    assert result.server_bytes == (result.copied_bytes if result.plan.copies.has_checksums else large_bytes)
+    assert large_bytes < result.copied_bytes < large_bytes + 10_000
+    assert source.bytes_read + target.bytes_written < len(LARGE)
     assert (target.bytes_read < len(LARGE)) is result.plan.copies.has_checksums
     digest = digest_of(LARGE + b"\0")
     old.write(blob_key(digest), bytes(len(LARGE) + 1), len(LARGE) + 1)  # rot of the same size
     third = migrate(old, s3_store.driver("third"))
     assert ("blob-corrupt", digest) in worst(third)
-    assert third.server_count >= 2
+    assert third.server_count == (third.copied_count if result.plan.copies.has_checksums else 2)
 
 
 @pytest.mark.s3
@@ -511,7 +514,7 @@ def test_a_plan_and_a_run_say_what_the_server_copies(
 
     planned = move.command("plan").expect(0).stdout
     assert "copies: yes, copies in parts: yes" in planned
-    assert "copies data above 1.0 MiB from the source itself, without this host" in planned
+    assert "copies data of 1.0 MiB and more from the source itself, without this host" in planned
 
     document = move.command("run", "--json").expect(0).json
     assert document["server_copied_bytes"] == len(LARGE)
